@@ -1,0 +1,81 @@
+"""Snapshots: comparing them, carrying answers into waiting ones, and merging an answer into a model.
+
+A snapshot is a plain dict, attribute name to plain value. Nobody changes one after it was taken; every function here
+returns a new dict, or the same one if there was nothing to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, Final
+
+__all__ = ["MISSING", "Missing", "Snapshot", "carried", "differing", "same"]
+
+Snapshot = Mapping[str, Any]
+
+
+class Missing(Enum):
+    """The absence of a value, where None is a value."""
+
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final = Missing.MISSING
+
+
+def same(one: Any, other: Any) -> bool:
+    """Identical, or of the same type and equal. A comparison that raises, or cannot say, means different.
+
+    The type counts because ``1 == True == 1.0``, yet a backend may store three different things.
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
+def differing(values: Snapshot, base: Snapshot | None) -> frozenset[str]:
+    """Names whose value is not what `base` says; all of them where there is no base."""
+    if base is None:
+        return frozenset(values)
+    return frozenset(name for name, value in values.items() if not same(value, base.get(name, MISSING)))
+
+
+def carried(snapshot: Snapshot, before: Snapshot, became: Snapshot) -> Snapshot:
+    """`snapshot`, with what the backend itself gave to the save in front of it.
+
+    Where the user changed nothing between two snapshots of one object (`before` and `snapshot` hold the same value),
+    whatever the answer to the first made of that value holds for the second: an id, a version, a computed total.
+
+    Args:
+        snapshot: The waiting snapshot.
+        before: The snapshot of the same object that was taken just before it.
+        became: What the values of `before` became, once their save was over; `before` itself if nothing moved.
+    """
+    if became is before:
+        return snapshot
+    moved = {
+        name: value
+        for name, value in became.items()
+        if name in snapshot
+        and not same(value, before.get(name, MISSING))
+        and same(snapshot[name], before.get(name, MISSING))
+    }
+    return {**snapshot, **moved} if moved else snapshot
+
+
+def without(values: Snapshot, names: Iterable[str]) -> dict[str, Any]:
+    """A copy of `values` in which `names` are unknown."""
+    dropped = set(names)
+    return {name: value for name, value in values.items() if name not in dropped}

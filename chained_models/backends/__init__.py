@@ -1,0 +1,1 @@
+"""One module per backend, imported by name: ``from chained_models.backends.rest import RestBackend``."""

@@ -1,0 +1,181 @@
+"""The seams: what an adapter, a backend and a driver must be able to do. Any class with these methods will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from ._snapshot import Missing
+from .operation import Answer, Guarantee, Operation
+
+__all__ = ["Adapter", "AsyncBackend", "Backend", "Driver", "Job", "Origin", "Steps"]
+
+
+@dataclass(slots=True)
+class Origin:
+    """What a model's own library knows of where an object came from.
+
+    Attributes:
+        base: The plain values known to be stored; a name that is left out counts as changed. None: nothing is known.
+        stored: True if the object is known to exist in the backend, False if it is known to be new.
+        version: The version that was loaded with it, or None.
+    """
+
+    base: Mapping[str, Any] | None
+    stored: bool
+    version: Any = None
+
+
+class Adapter(Protocol):
+    """Knows one kind of model. Stateless, and called from any thread.
+
+    *Plain values* are what a snapshot holds: built-in values, containers of them, and leaves such as datetime; a nested
+    model is a dict. *Typed values* are what the attributes of a live model hold.
+    """
+
+    def accepts(self, model_type: type) -> bool:
+        """Whether this adapter is for classes like this. May be asked about any class; imports nothing heavy."""
+        ...
+
+    def fields(self, model_type: type) -> tuple[str, ...]:
+        """Names of the declared attributes, in order of declaration."""
+        ...
+
+    def identity_fields(self, model_type: type) -> tuple[str, ...] | None:
+        """The identity as the kind of model itself declares it (a mapper's primary key), else None."""
+        ...
+
+    def server_given(self, model_type: type, names: tuple[str, ...]) -> bool:
+        """Whether the backend gives the identity: it is one field, and its default is None."""
+        ...
+
+    def snapshot(self, model: Any) -> dict[str, Any]:
+        """Plain values of the declared attributes, deep-copied, nothing shared with the model but immutable leaves.
+
+        Also where the caller's mistakes come out, before anything is queued.
+
+        Raises:
+            SnapshotError: An attribute cannot be copied; names it.
+            MaskedSecret: A secret would be written as asterisks.
+            AttachedInstance: The model's Session is still working on it.
+            Exception: Whatever the model's own library raises for an invalid model.
+        """
+        ...
+
+    def peek(self, model: Any, name: str) -> Any | Missing:
+        """The plain value of one attribute now, to compare; MISSING if it is not set. Need not be a copy."""
+        ...
+
+    def load(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Typed values, by field name, of what a backend answered; aliases are understood, unknown names ignored.
+
+        Raises:
+            Exception: The answer does not fit the fields.
+        """
+        ...
+
+    def plain(self, model_type: type, name: str, value: Any) -> Any:
+        """The plain value, copied, of a typed value of that field."""
+        ...
+
+    def assign(self, model: Any, name: str, value: Any) -> None:
+        """Set one attribute to a typed value.
+
+        Raises:
+            Exception: The model is frozen, or refuses the value.
+        """
+        ...
+
+    def dump(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain values in the form in which the model is written as JSON: aliases, serializers, JSON types only."""
+        ...
+
+    def origin(self, model: Any) -> Origin | None:
+        """What the model's own library knows of it; None if it keeps no such account. Never does I/O."""
+        ...
+
+    def attached(self, model: Any) -> bool:
+        """Whether only the thread that works with the model may assign to it (it sits in a Session)."""
+        ...
+
+    def stored(self, model: Any, names: Iterable[str]) -> None:
+        """The save of `model` succeeded and `names` still hold what was sent: the library's own account may move too."""
+        ...
+
+
+class Backend(Protocol):
+    """Carries out one operation. `guarantee` and `execute` are all that is needed.
+
+    Optional, looked up by name: ``encode(operation) -> payload``, called once, before the first attempt, and kept on
+    ``operation.payload``; ``check(model, resource)``, called when a class is bound, raises if it could never work;
+    ``lane``, a :class:`~chained_models.Lane`.
+    """
+
+    guarantee: Any
+    """A :class:`~chained_models.Guarantee`, or a callable that gives one for a model class."""
+
+    def execute(self, operation: Operation) -> Answer | Mapping[str, Any] | None:
+        """Carry it out, within ``operation.timeout`` seconds.
+
+        Returns:
+            An Answer; a mapping counts as ``Answer(values)``; None says "accepted, nothing new".
+
+        Raises:
+            BackendError: One of its subclasses, which says how the write failed.
+        """
+        ...
+
+
+class AsyncBackend(Protocol):
+    """A backend whose verbs are coroutines. `guarantee`, `check` and `lane` are as in :class:`Backend`."""
+
+    guarantee: Any
+
+    async def execute(self, operation: Operation) -> Answer | Mapping[str, Any] | None:
+        """As :meth:`Backend.execute`."""
+        ...
+
+
+def guarantee_of(backend: Any, model_type: type) -> Guarantee:
+    """What `backend` promises for this class of models; PLAIN if it says nothing."""
+    declared = getattr(backend, "guarantee", Guarantee.PLAIN)
+    return declared if isinstance(declared, Guarantee) else Guarantee(declared(model_type))
+
+
+Steps: TypeAlias = Generator[Callable[[], Any], Any, "Iterable[Job]"]
+"""Work that is the same in both colours: yields what is to be called, is sent what that returned (a coroutine driver
+awaits it first) or has its exception thrown in, and returns the jobs that are to run next."""
+
+
+@dataclass(slots=True)
+class Job:
+    """Something for a driver to run: fresh steps, and the context of the caller they belong to."""
+
+    steps: Callable[[], Steps]
+    context: Context
+
+
+class Driver(Protocol):
+    """Where the work runs. Knows jobs and times, and nothing of chains."""
+
+    def supports(self, backend: Any) -> bool:
+        """Whether it can run this backend's colour."""
+        ...
+
+    def now(self) -> float:
+        """Seconds on a clock that never jumps."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Run `job` soon; returns at once, except for a driver that runs jobs in the caller."""
+        ...
+
+    def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
+        """Call `call` at the time `when`, and start the jobs it returns. Returns what cancels it."""
+        ...
+
+    def close(self) -> None:
+        """End threads and timers. Nothing is running when it is called, or it is abandoned."""
+        ...

@@ -32,11 +32,6 @@ class RegisteredModel:
         """`values` as they are written in JSON: aliases for names, JSON types only."""
         return self.adapter.dump(self.type, values)
 
-    def alias(self, name: str) -> str:
-        """The name under which an attribute is written."""
-        aliases = getattr(self.adapter, "aliases", None)
-        return aliases(self.type).get(name, name) if aliases is not None else name
-
 
 _lock = threading.Lock()
 # Weak: the class holds its RegisteredModel (in its binding), so a name lives as long as its class.

@@ -155,8 +155,10 @@ def judge(
     kind = failure_class(error)
     creating = method is Method.CREATE
     repeatable = not creating or bool(guarantee & (Guarantee.IDEMPOTENT | Guarantee.TRANSACTIONAL))
-    # What is not in the table may have happened at any moment, so it proves nothing about the write.
-    in_doubt = was_in_doubt or kind is InDoubt or kind is None
+    # What is not in the table may have happened at any moment, so it proves nothing about the write; unless nothing was
+    # sent at all, or nothing would have been changed.
+    unclear = kind is InDoubt or kind is None
+    in_doubt = was_in_doubt or (unclear and method not in (None, Method.READ))
 
     if kind is Unauthenticated:
         return Verdict(Ruling.HOLD, in_doubt=was_in_doubt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
@@ -160,8 +161,19 @@ class Job:
 class Driver(Protocol):
     """Where the work runs. Knows jobs and times, and nothing of chains."""
 
+    overlaps: bool
+    """Whether anything else can happen while a job runs, so that it makes sense to look at deadlines meanwhile."""
+
     def supports(self, backend: Any) -> bool:
         """Whether it can run this backend's colour."""
+        ...
+
+    def claim(self) -> None:
+        """Called in the user's thread before work is accepted; raises if it could not be carried out from here."""
+        ...
+
+    def owns_thread(self) -> bool:
+        """Whether the calling thread is the one that does the work, so that it must not wait for it."""
         ...
 
     def now(self) -> float:
@@ -176,6 +188,22 @@ class Driver(Protocol):
         """Call `call` at the time `when`, and start the jobs it returns. Returns what cancels it."""
         ...
 
+    def help(self) -> float | None:
+        """Do what only a waiting thread can do; returns after how many seconds to come again, or None."""
+        ...
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait for a notification, or until the seconds have passed on this driver's clock; the condition is held."""
+        ...
+
+    def rest(self) -> None:
+        """There is nothing to do: let idle threads go."""
+        ...
+
     def close(self) -> None:
-        """End threads and timers. Nothing is running when it is called, or it is abandoned."""
+        """End threads and timers."""
+        ...
+
+    def after_fork(self) -> None:
+        """Start afresh in a child process, without the parent's work and threads."""
         ...

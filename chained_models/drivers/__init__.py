@@ -1,1 +1,72 @@
-"""Where the work runs: ``inline``, ``threads``, ``asyncio``. A driver knows jobs and times, and no chains."""
+"""Where the work runs: ``inline``, ``threads``, ``asyncio``. A driver knows jobs and times, and no chains.
+
+Drivers are imported when they are first needed; asyncio only with a backend whose verbs are coroutines.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any, cast
+
+from ..exceptions import InvalidOption, UnsupportedBackend
+from ..protocols import Driver
+
+__all__ = ["Drivers"]
+
+_CLASSES = {"inline": "InlineDriver", "threads": "ThreadsDriver", "asyncio": "AsyncioDriver"}
+
+
+def make(name: str) -> Driver:
+    """A new driver by its name.
+
+    Raises:
+        InvalidOption: There is none of that name.
+    """
+    if name not in _CLASSES:
+        raise InvalidOption(f"there is no driver {name!r}; the drivers are {', '.join(_CLASSES)}")
+    module: Any = importlib.import_module(f"{__name__}.{name}")
+    return cast(Driver, getattr(module, _CLASSES[name])())
+
+
+class Drivers:
+    """The drivers of one dispatcher: the one that was given, or one that fits each backend.
+
+    Without a choice of the user's, all blocking backends share the threads, and each coroutine backend has a driver of its
+    own, for it belongs to one event loop.
+    """
+
+    def __init__(self, given: Driver | str | None) -> None:
+        self._given = make(given) if isinstance(given, str) else given
+        self._threads: Driver | None = None
+        self._all: list[Driver] = [] if self._given is None else [self._given]
+
+    def check(self, backend: Any) -> None:
+        """Raise UnsupportedBackend if the given driver cannot run this backend."""
+        if self._given is not None and not self._given.supports(backend):
+            raise UnsupportedBackend(
+                f"{type(self._given).__name__} cannot run {type(backend).__name__}: "
+                f"its execute() is {'a coroutine' if _is_coroutine(backend) else 'a plain'} function; "
+                "leave out driver=..., and one that fits is chosen"
+            )
+
+    def choose(self, backend: Any) -> Driver:
+        """The driver for this backend; called once for each backend, one call at a time."""
+        self.check(backend)
+        if self._given is not None:
+            return self._given
+        if _is_coroutine(backend):
+            driver = make("asyncio")
+        elif self._threads is not None:
+            return self._threads
+        else:
+            driver = self._threads = make("threads")
+        self._all.append(driver)
+        return driver
+
+    def __iter__(self) -> Any:
+        return iter(list(self._all))
+
+
+def _is_coroutine(backend: Any) -> bool:
+    return inspect.iscoroutinefunction(getattr(backend, "execute", None))

@@ -1,0 +1,147 @@
+"""Telling receivers what happened, in the thread where they want to hear it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import events
+from ._delivery import Delivery
+from ._merge import Merged
+from .events import EventName, Receiver, SaveEvent
+from .handle import SaveHandle
+
+__all__ = ["Announcer"]
+
+logger = logging.getLogger("chained_models")
+
+_METHODS = {"sync": "on_sync", "error": "on_error", "abandoned": "on_error"}
+
+
+class _Here(threading.local):
+    receiving = 0
+
+
+class Announcer:
+    """The receivers' side of a dispatcher.
+
+    Args:
+        post: The user's delivery target, or None. Until it has come once, the thread that made the dispatcher is taken
+            for the target's.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], object] | None) -> None:
+        self._target = None if post is None else Delivery(post, threading.get_ident())
+        self._loops: weakref.WeakKeyDictionary[Any, Delivery] = weakref.WeakKeyDictionary()
+        self._here = _Here()
+        self.leaving = False
+        """The interpreter ends: targets come no more."""
+
+    @property
+    def receiving(self) -> bool:
+        """Whether this thread is inside a receiver, a merge or a callback."""
+        return self._here.receiving > 0
+
+    def __enter__(self) -> None:
+        self._here.receiving += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._here.receiving -= 1
+
+    def delivery(self) -> Delivery | None:
+        """Where a save that is asked for now is to be delivered: the target, else the loop running in this thread."""
+        if self._target is not None:
+            return self._target
+        loop = running_loop()
+        if loop is None:
+            return None
+        delivery = self._loops.get(loop)
+        if delivery is None:
+            delivery = self._loops[loop] = _to_loop(loop)
+        return delivery
+
+    def delivery_here(self) -> Delivery | None:
+        """The delivery whose calls are to be made in this thread, if there is one."""
+        delivery = self.delivery()
+        return delivery if delivery is not None and delivery.thread == threading.get_ident() else None
+
+    def rescue(self) -> None:
+        """Make the calls of targets that will never come."""
+        for delivery in [*self._loops.values(), *([] if self._target is None else [self._target])]:
+            if self.leaving:
+                delivery.make_calls()
+            else:
+                delivery.rescue()
+
+    def here(self, save: SaveHandle[Any]) -> bool:
+        """Whether what concerns this save is to be done in this thread."""
+        delivery: Delivery | None = save.delivery
+        return delivery is None or self.leaving or delivery.thread == threading.get_ident()
+
+    def tell(self, name: EventName, save: SaveHandle[Any], **about: Any) -> None:
+        """Announce something that nothing waits for, where it wants to be heard."""
+        if not self._receivers(name, save):
+            return
+        if self.here(save):
+            self.emit(name, save, **about)
+        else:
+            save.delivery.put(lambda: void(self.emit(name, save, **about)))
+
+    def emit(
+        self,
+        name: EventName,
+        save: SaveHandle[Any],
+        *,
+        error: BaseException | None = None,
+        delay: float | None = None,
+        merged: Merged | None = None,
+    ) -> bool:
+        """Call the receivers of an event, here and now; whether there were any."""
+        receivers = self._receivers(name, save)
+        if not receivers:
+            return False
+        taken, kept = ((), ()) if merged is None else (merged.taken, merged.kept)
+        event = SaveEvent(name, save, save.attempts, error, delay, taken, kept)
+        with self:
+            save.interrupt = events.notify(receivers, event) or save.interrupt
+        return True
+
+    @staticmethod
+    def _receivers(name: EventName, save: SaveHandle[Any]) -> list[Receiver]:
+        receivers = list(events.everywhere.of(name, save.model))
+        if save.facts.receivers is not None:
+            receivers += save.facts.receivers.of(name, save.model)
+        method = _METHODS.get(name)
+        own = None if method is None else getattr(save.model, method, None)
+        return [*receivers, own] if callable(own) else receivers
+
+
+def void(_: object) -> None:
+    """Nothing, whatever is given: for a call that may return nothing."""
+
+
+def running_loop() -> Any:
+    """The event loop running in this thread, or None. Does not import asyncio: without it, no loop runs."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
+def _to_loop(loop: Any) -> Delivery:
+    # Weakly, or the value would keep its own key.
+    reference = weakref.ref(loop)
+
+    def post(call: Callable[[], None]) -> None:
+        target = reference()
+        if target is None:
+            raise RuntimeError("the event loop is gone")
+        target.call_soon_threadsafe(call)
+
+    def closed() -> bool:
+        target = reference()
+        return target is None or target.is_closed()
+
+    return Delivery(post, threading.get_ident(), closed)

@@ -1,0 +1,125 @@
+"""Answers: understanding what a backend said, and merging it into model, base and waiting snapshots."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from ._merge import Merged, assign_answer, became
+from ._record import Verb
+from ._snapshot import Snapshot, same
+from .binding import Bound, as_identity
+from .handle import SaveHandle
+from .operation import Answer, Method
+from .policies import Outcome
+
+__all__ = ["as_answer", "merge", "understand"]
+
+logger = logging.getLogger("chained_models")
+
+
+def as_answer(returned: Any) -> Answer:
+    """What a backend returned, as an Answer.
+
+    Raises:
+        TypeError: It returned something else: a bug in the backend, after a write that may have been applied.
+    """
+    if isinstance(returned, Answer):
+        return returned
+    if returned is None:
+        return Answer()
+    if isinstance(returned, Mapping):
+        return Answer(returned)
+    raise TypeError(f"a backend returns an Answer, a mapping or None, not {type(returned).__name__}")
+
+
+def understand(save: SaveHandle[Any], answer: Answer) -> None:
+    """Turn the answer into field types, on ``save.understood``, and its identity into the one it shall be known by.
+
+    One that does not fit leaves the save as saved as it is, unmerged and logged: the write has happened.
+    """
+    bound: Bound = save.binding
+    given, answer.identity = answer.identity, None
+    if save.verb is Verb.DELETE:
+        return
+    load, model_type = bound.adapter.load, bound.model.type
+    try:
+        values = dict(load(model_type, answer.values)) if answer.values else {}
+        if given is not None:
+            values = {**load(model_type, bound.parts(given)), **values}
+        answer.identity = as_identity([values.get(name) for name in bound.model.identity])
+    except Exception as error:  # noqa: BLE001 - adapters and models raise what they like
+        # Neither the values nor the error's text: both may hold what must not be in a log.
+        logger.warning("%s: the answer does not fit the model (%s), so it is not merged", save, type(error).__name__)
+        return
+    save.understood = values
+
+
+def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
+    """Let the end of a save move the base, the waiting snapshots of the object, and the object itself."""
+    facts = save.facts
+    with facts.latch:
+        if outcome is Outcome.CANCELLED and facts.last is save:
+            facts.last = save.before
+            return Merged()
+        if save.operation is None:
+            return Merged()
+        if outcome is not Outcome.SAVED:
+            save.became = save.operation.values
+            if outcome is Outcome.ABANDONED:
+                facts.forget(_sent(save), version=save.operation.version is not None)
+            if facts.last is save:
+                facts.last = None
+            return Merged()
+        return _merge_answer(save)
+
+
+def _merge_answer(save: SaveHandle[Any]) -> Merged:
+    facts, adapter, operation = save.facts, save.binding.adapter, save.operation
+    assert operation is not None and save.answer is not None
+    if save.verb is Verb.DELETE:
+        facts.base = facts.version = facts.last = None
+        return Merged()
+    model_type = save.binding.model.type
+    understood = save.understood or {}
+    answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
+    sent, about = _sent(save), _about(save)
+    save.became = became(operation.values, about, answered)
+    facts.confirm(sent, answered, save.answer.version)
+    stored, discard, seq = {**sent, **answered}, save.discard, save.seq
+
+    def assign(model: Any) -> Merged:
+        merged = assign_answer(adapter, model, about, understood, discard=discard)
+        adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
+        if facts.last is not None and facts.last.seq == seq:
+            facts.last = None
+        return merged
+
+    if adapter.attached(save.model) and facts.thread != threading.get_ident():
+        # Weakly, for what is kept beside an object must not keep it alive.
+        facts.defer(weakref.ref(save.model), assign)
+        return Merged()
+    return assign(save.model)
+
+
+def _sent(save: SaveHandle[Any]) -> Snapshot:
+    """The values that this save carried to the backend."""
+    operation = save.operation
+    assert operation is not None
+    match operation.method:
+        case Method.CREATE | Method.UPDATE:
+            return operation.values
+        case Method.PATCH:
+            return {name: operation.values[name] for name in operation.changed if name in operation.values}
+        case Method.DELETE | Method.READ:
+            return {}
+
+
+def _about(save: SaveHandle[Any]) -> Snapshot:
+    """The values that the answer is about: what was sent, else the base, else, without a base, the values at the call."""
+    assert save.operation is not None
+    base = save.facts.base
+    return save.operation.values if base is None else {**base, **_sent(save)}

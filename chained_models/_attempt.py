@@ -1,0 +1,123 @@
+"""One attempt, from a waiting save to an understood answer. The same for both colours: steps that a driver drives.
+
+What is bound late is bound here, once, at the first attempt: method, identity, version, what has changed, the payload. From
+then on the operation is frozen; every later attempt sends the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+from ._answer import as_answer, understand
+from ._machine import time_left
+from ._snapshot import Snapshot, carried, differing
+from .binding import Bound
+from .exceptions import BackendError, IdentityChanged, InDoubt, Rejected
+from .handle import SaveHandle
+from .operation import Answer, Method, Operation
+
+__all__ = ["execute"]
+
+Calls = Generator[tuple[Callable[[], Any], float | None], Any, Answer]
+
+
+def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Calls:
+    """Carry out one attempt; returns the answer, which is also understood.
+
+    Args:
+        save: The save; its operation is made at the first attempt.
+        announce: Called just before the backend is.
+    """
+    operation = save.operation
+    if operation is None:
+        operation = _bind(save)
+        if operation is None:
+            return Answer()  # there is nothing to send
+        encode = getattr(save.backend, "encode", None)
+        if encode is not None:
+            try:
+                operation.payload = yield partial(encode, operation), None
+            except BackendError:
+                raise
+            except Exception as error:
+                raise Rejected(f"{save} cannot be encoded, so nothing was sent: {type(error).__name__}") from error
+        save.operation = operation
+        save.method = operation.method
+    save.record.current().sent(operation.method)
+    operation.attempt = save.attempts
+    operation.timeout = min(save.timeout, time_left(save))
+    announce()
+    try:
+        returned = yield partial(save.backend.execute, operation), operation.timeout
+    except TimeoutError as error:
+        raise InDoubt(f"no answer within {operation.timeout:g} s") from error
+    answer = as_answer(returned)
+    understand(save, answer)
+    return answer
+
+
+def _bind(save: SaveHandle[Any]) -> Operation | None:
+    """The operation that this save is, now that its turn has come; None if there is nothing to send."""
+    record = save.record.current()
+    bound: Bound = save.binding
+    method = record.method(save.verb, force_insert=save.force_insert)
+    if method is None:
+        return None
+    values = _values(save)
+    identity = record.identity
+    if identity is not None:
+        given = bound.identity_in(values)
+        if given is None:
+            values = {**values, **bound.parts(identity)}
+        elif given != identity:
+            raise IdentityChanged(f"{save} carries another identity than the one it is stored under; make a new object")
+    changed = _changed(save, method, values)
+    if method is Method.PATCH and not changed:
+        return None
+    return Operation(
+        id=save.id,
+        key=str(record),
+        seq=save.seq,
+        model=bound.model.name,
+        method=method,
+        resource=bound.resource,
+        identity=identity,
+        values=values,
+        changed=changed,
+        version=save.facts.version,
+        idempotency_key=save.idempotency_key,
+    )
+
+
+def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozenset[str]:
+    match method:
+        case Method.CREATE:
+            return frozenset(values)
+        case Method.PATCH if save.update_fields is not None:
+            return save.update_fields & values.keys()
+        case Method.UPDATE | Method.PATCH:
+            return differing(values, save.facts.base)
+        case Method.DELETE | Method.READ:
+            return frozenset()
+
+
+def _values(save: SaveHandle[Any]) -> Snapshot:
+    """The snapshot, with what earlier answers made of values that the user has not touched since.
+
+    Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
+    may be many. The links are cut on the way, so that one handle does not keep a thousand others.
+    """
+    line = [save]
+    while (before := line[-1].before) is not None and before.became is None:
+        line.append(before)
+    values: Snapshot = {}
+    for one in reversed(line):
+        before, one.before = one.before, None
+        values = one.snapshot
+        if before is not None and before.became is not None:
+            values = carried(values, before.snapshot, before.became)
+        if one is not save:
+            one.became = values
+    return values

@@ -1,0 +1,463 @@
+"""The machine: what may happen to a save, and in what order. Pure.
+
+It takes inputs (reserved, filled, finished, woke, paused, ...) and returns effects (start, wake at, settled, idle). It has
+no lock, clock, thread, random number, log or I/O, and knows neither models nor futures: whoever drives it (the dispatcher,
+a simulator, a test) calls one method at a time, and carries out the effects in their order.
+
+The life of a save is the table :data:`TRANSITIONS`, and nowhere else; an entry that is absent is illegal. The diagram in
+the docs is drawn from it::
+
+    PREPARING -> QUEUED -> IN_FLIGHT -> (BACKING_OFF | IN_DOUBT -> IN_FLIGHT)* -> SAVED | FAILED | ABANDONED
+                    |
+                    +-> CANCELLED
+
+The driver's duties: every `Start` is answered by exactly one :meth:`Machine.finished` with its token, however late; every
+settled save that had been started by one :meth:`Machine.released`, after its receivers have run; every `Wake` by
+:meth:`Machine.woke`, unless the machine is gone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+from ._lane import LaneState
+from .policies import Outcome, RetryPolicy, Ruling, Verdict
+
+__all__ = ["TRANSITIONS", "Chain", "Effect", "IllegalTransition", "Input", "Machine", "Save", "SaveState"]
+
+
+class SaveState(Enum):
+    """Where a save is in its life."""
+
+    PREPARING = "preparing"
+    """Has its place in line; its snapshot is still being taken."""
+    QUEUED = "queued"
+    """Accepted, and never attempted."""
+    IN_FLIGHT = "in flight"
+    """An attempt is under way."""
+    BACKING_OFF = "backing off"
+    """An attempt surely failed; the next one waits for its time, or for the lane."""
+    IN_DOUBT = "in doubt"
+    """An attempt may have been applied: it is over its time, or ended without a clear answer."""
+    SAVED = "saved"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+    CANCELLED = "cancelled"
+
+
+class Input(Enum):
+    """What can happen to one save."""
+
+    FILL = "fill"
+    START = "start"
+    LATE = "late"
+    BACK_OFF = "back off"
+    DOUBT = "doubt"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    ABANDON = "abandon"
+    CANCEL = "cancel"
+
+
+_ENDINGS = {
+    Input.SUCCEED: SaveState.SAVED,
+    Input.FAIL: SaveState.FAILED,
+    Input.ABANDON: SaveState.ABANDONED,
+}
+
+TRANSITIONS: dict[SaveState, dict[Input, SaveState]] = {
+    SaveState.PREPARING: {
+        Input.FILL: SaveState.QUEUED,
+        # Nothing to send, known at the call.
+        Input.SUCCEED: SaveState.SAVED,
+    },
+    SaveState.QUEUED: {
+        Input.START: SaveState.IN_FLIGHT,
+        # Settled without an attempt: taken out, failed with the cause of the save in front of it, or nothing to send.
+        Input.CANCEL: SaveState.CANCELLED,
+        Input.FAIL: SaveState.FAILED,
+        Input.SUCCEED: SaveState.SAVED,
+    },
+    SaveState.IN_FLIGHT: {
+        Input.LATE: SaveState.IN_DOUBT,
+        Input.BACK_OFF: SaveState.BACKING_OFF,
+        Input.DOUBT: SaveState.IN_DOUBT,
+        **_ENDINGS,
+    },
+    SaveState.BACKING_OFF: {Input.START: SaveState.IN_FLIGHT, Input.FAIL: SaveState.FAILED, Input.ABANDON: SaveState.ABANDONED},
+    SaveState.IN_DOUBT: {
+        Input.START: SaveState.IN_FLIGHT,
+        # The attempt that was over its time has ended after all.
+        Input.BACK_OFF: SaveState.BACKING_OFF,
+        Input.DOUBT: SaveState.IN_DOUBT,
+        **_ENDINGS,
+    },
+    SaveState.SAVED: {},
+    SaveState.FAILED: {},
+    SaveState.ABANDONED: {},
+    SaveState.CANCELLED: {},
+}
+
+OUTCOMES: dict[SaveState, Outcome] = {
+    SaveState.SAVED: Outcome.SAVED,
+    SaveState.FAILED: Outcome.FAILED,
+    SaveState.ABANDONED: Outcome.ABANDONED,
+    SaveState.CANCELLED: Outcome.CANCELLED,
+}
+_INPUT_FOR = {
+    Outcome.SAVED: Input.SUCCEED,
+    Outcome.FAILED: Input.FAIL,
+    Outcome.ABANDONED: Input.ABANDON,
+    Outcome.CANCELLED: Input.CANCEL,
+}
+
+
+class IllegalTransition(AssertionError):
+    """The machine was driven against its table: a bug in this library."""
+
+
+class Save(Protocol):
+    """What the machine sees of a save; the handle that the user holds is one. The machine fills all but the first three."""
+
+    policy: RetryPolicy
+    timeout: float
+    """Seconds one attempt has."""
+    passes_halt: bool
+    """Whether it may be sent although its chain is halted (a refresh)."""
+    seq: int
+    state: SaveState
+    chain: Chain | None
+    token: int
+    """The current attempt; 0 before the first. Whatever carries another token is stale."""
+    attempts: int
+    started: float
+    """When the current attempt started."""
+    spent: float
+    """Seconds used up by earlier attempts and waits."""
+    due: bool
+    """Whether the wait for the next attempt is over."""
+    doubted: bool
+    """Whether it may have been applied by an attempt that is over."""
+
+
+def time_left(save: Save) -> float:
+    """Seconds that are left for the attempts of `save`; never less in all than one attempt may take."""
+    return max(save.policy.timeout, save.timeout) - save.spent
+
+
+class Chain:
+    """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
+
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "paused", "saves")
+
+    def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
+        self.key = key
+        self.lane = lane
+        self.saves: OrderedDict[int, Save] = OrderedDict()
+        """Every unsettled save, in order, the active one first."""
+        self.active: Save | None = None
+        """The one that was started and has not settled: never more than one."""
+        self.finishing: Save | None = None
+        """The one that has settled and whose receivers still run: it keeps the next one back."""
+        self.paused = False
+        self.halted: Save | None = None
+        """The failed save that stopped the chain."""
+
+    @property
+    def head(self) -> Save | None:
+        return next(iter(self.saves.values()), None)
+
+    def startable(self) -> Save | None:
+        """The save that could be sent now, were there room in the lane."""
+        if self.paused or self.finishing is not None:
+            return None
+        head = self.active or self.head
+        if head is None or (self.halted is not None and not head.passes_halt):
+            return None
+        if head.state is SaveState.QUEUED or (head.due and head.state in (SaveState.BACKING_OFF, SaveState.IN_DOUBT)):
+            return head
+        return None
+
+
+@dataclass(slots=True, frozen=True)
+class Start:
+    """Begin an attempt."""
+
+    save: Any
+    token: int
+
+
+@dataclass(slots=True, frozen=True)
+class Wake:
+    """Call :meth:`Machine.woke` with these, `delay` seconds from now."""
+
+    save: Any
+    token: int
+    delay: float
+
+
+@dataclass(slots=True, frozen=True)
+class Settled:
+    """The save has its outcome. If `release` is set, call :meth:`Machine.released` when its receivers have run."""
+
+    save: Any
+    release: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Idle:
+    """Nothing is queued and nothing is in flight in this chain any more."""
+
+    chain: Chain
+
+
+Effect: TypeAlias = Start | Wake | Settled | Idle
+
+
+class Machine:
+    """All chains of one dispatcher."""
+
+    __slots__ = ("_seq", "_token", "chains", "now")
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        """The time, in seconds; whoever drives the machine sets it before each input."""
+        self._seq = 0
+        self._token = 0
+        self.chains: dict[Hashable, Chain] = {}
+        """Only chains with something in them, or paused or halted."""
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the latest save."""
+        return self._seq
+
+    # Taking a place in line
+
+    def reserve(self, key: Hashable, lane: LaneState[Chain], save: Save, *, front: bool = False) -> None:
+        """Take the next place in the chain of `key`. It holds back later ones until it is filled or withdrawn."""
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        self._seq += 1
+        save.seq = self._seq
+        save.state = SaveState.PREPARING
+        save.chain = chain
+        chain.saves[save.seq] = save
+        if front:
+            chain.saves.move_to_end(save.seq, last=False)
+
+    def fill(self, save: Save) -> list[Effect]:
+        """The snapshot is there: the save is accepted."""
+        self._move(save, Input.FILL)
+        assert save.chain is not None
+        return self._offer(save.chain)
+
+    def withdraw(self, save: Save) -> list[Effect]:
+        """The snapshot could not be taken: the place was never taken."""
+        chain = save.chain
+        assert chain is not None and save.state is SaveState.PREPARING
+        del chain.saves[save.seq]
+        return self._offer(chain)
+
+    # Attempts
+
+    @staticmethod
+    def is_current(save: Save, token: int) -> bool:
+        """Whether this attempt still counts."""
+        return token == save.token and save.state in (SaveState.IN_FLIGHT, SaveState.IN_DOUBT)
+
+    def finished(self, save: Save, token: int, verdict: Verdict | None) -> list[Effect] | None:
+        """An attempt is over.
+
+        Args:
+            save: The save it was for.
+            token: Which attempt.
+            verdict: None if it succeeded, else what the failure means.
+
+        Returns:
+            The effects; None if the attempt is stale: it changes nothing but to give back its slot.
+        """
+        chain = save.chain
+        assert chain is not None
+        chain.lane.give_back(token)
+        if not self.is_current(save, token):
+            return None
+        save.token = self._next_token()  # A second report about this attempt is stale.
+        save.spent += self.now - save.started
+        if verdict is None:
+            return self._settle(save, Input.SUCCEED)
+        save.doubted = save.doubted or verdict.in_doubt
+        if verdict.ruling is Ruling.SETTLE:
+            assert verdict.outcome is not None
+            return self._settle(save, _INPUT_FOR[verdict.outcome], halt=verdict.halt)
+        self._move(save, Input.DOUBT if save.doubted else Input.BACK_OFF)
+        if verdict.ruling is Ruling.HOLD:
+            save.attempts -= 1
+            save.due = True
+            return self._offer(chain)
+        save.due = False
+        save.spent += verdict.delay
+        return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
+
+    def woke(self, save: Save, token: int) -> list[Effect]:
+        """The wait before the next attempt is over."""
+        if token != save.token or save.state not in (SaveState.BACKING_OFF, SaveState.IN_DOUBT):
+            return []
+        save.due = True
+        assert save.chain is not None
+        return self._offer(save.chain)
+
+    def overdue(self, lane: LaneState[Chain]) -> tuple[list[Save], float | None]:
+        """Look after the attempts in flight: who is over its whole time, and when to look again.
+
+        An attempt over its own time is in doubt, and still counts; nothing else is tried while it runs.
+        """
+        now = self.now
+        expired: list[Save] = []
+        next_look: float | None = None
+        for token, save in lane.slots.items():
+            if not self.is_current(save, token):
+                continue
+            left = time_left(save)
+            ends = save.started + left
+            looks = ends
+            if save.state is SaveState.IN_FLIGHT:
+                late = save.started + min(save.timeout, left)
+                if now >= late:
+                    self._move(save, Input.LATE)
+                else:
+                    looks = min(late, ends)
+            if now >= ends:
+                expired.append(save)
+            elif next_look is None or looks < next_look:
+                next_look = looks
+        return expired, next_look
+
+    def give_up(self, save: Save, outcome: Outcome, *, halt: bool) -> list[Effect]:
+        """Settle a started save although its attempt has not ended; its late end will be stale, and keeps its slot."""
+        chain = save.chain
+        assert chain is not None
+        chain.lane.strand(save.token)
+        save.token = self._next_token()
+        save.doubted = outcome is Outcome.ABANDONED
+        return self._settle(save, _INPUT_FOR[outcome], halt=halt)
+
+    def released(self, chain: Chain) -> list[Effect]:
+        """The receivers of the settled save have run: the next one may start."""
+        chain.finishing = None
+        effects = self._offer(chain)
+        if not chain.saves and not chain.paused and chain.halted is None:
+            effects.append(Idle(chain))
+        return effects
+
+    # Verbs
+
+    def settle_queued(self, save: Save, outcome: Outcome) -> list[Effect]:
+        """Settle a save that was never attempted: cancelled, failed with another's cause, or with nothing to send."""
+        chain = save.chain
+        assert chain is not None
+        return [*self._settle(save, _INPUT_FOR[outcome]), *self._offer(chain)]
+
+    def pause(self, key: Hashable, lane: LaneState[Chain]) -> None:
+        """Start nothing in this chain, even if it is empty now. What is in flight goes on."""
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        chain.paused = True
+        chain.lane.withdraw(chain)
+
+    def resume(self, chain: Chain) -> list[Effect]:
+        """Go on; does nothing if it was not paused."""
+        chain.paused = False
+        return self._offer(chain)
+
+    def lift(self, chain: Chain) -> list[Effect]:
+        """Go on after a halt, without the save that failed."""
+        chain.halted = None
+        return self._offer(chain)
+
+    def follow_up(self, chain: Chain, save: Save) -> list[Effect]:
+        """Put the successor of the failed save in front of the halted chain, and go on."""
+        self.reserve(chain.key, chain.lane, save, front=True)
+        chain.halted = None
+        return self.fill(save)
+
+    def lane_resumed(self, lane: LaneState[Chain]) -> list[Effect]:
+        """There may be room again."""
+        return self._granted(lane)
+
+    def move_to(self, chain: Chain, saves: Iterable[Save]) -> list[Effect]:
+        """Queue these unattempted saves in another chain, each at its place by sequence number."""
+        left: dict[int, Chain] = {}
+        for save in saves:
+            old = save.chain
+            assert old is not None
+            del old.saves[save.seq]
+            left[id(old)] = old
+            chain.saves[save.seq] = save
+            save.chain = chain
+        active = chain.active
+        for seq in sorted(chain.saves):
+            if active is None or seq != active.seq:
+                chain.saves.move_to_end(seq)
+        effects = self._offer(chain)
+        for old in left.values():
+            effects += self._offer(old)
+        return effects
+
+    def __iter__(self) -> Iterator[Chain]:
+        return iter(list(self.chains.values()))
+
+    # Inside
+
+    def _next_token(self) -> int:
+        self._token += 1
+        return self._token
+
+    def _move(self, save: Save, given: Input) -> None:
+        try:
+            save.state = TRANSITIONS[save.state][given]
+        except KeyError:
+            raise IllegalTransition(f"save {save.seq} is {save.state.value}: it cannot {given.value}") from None
+
+    def _settle(self, save: Save, given: Input, *, halt: bool = False) -> list[Effect]:
+        self._move(save, given)
+        chain = save.chain
+        assert chain is not None
+        del chain.saves[save.seq]
+        started = chain.active is save
+        if started:
+            chain.active = None
+            chain.finishing = save
+        if halt:
+            chain.halted = save
+        return [Settled(save, started), *self._granted(chain.lane)]
+
+    def _offer(self, chain: Chain) -> list[Effect]:
+        """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
+        if chain.startable() is not None:
+            chain.lane.request(chain)
+        else:
+            chain.lane.withdraw(chain)
+            if not chain.saves and not chain.paused and chain.halted is None and chain.finishing is None:
+                self.chains.pop(chain.key, None)
+        return self._granted(chain.lane)
+
+    def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
+        effects: list[Effect] = []
+        while (chain := lane.grant()) is not None:
+            save = chain.startable()
+            assert save is not None
+            self._move(save, Input.START)
+            chain.active = save
+            save.token = self._next_token()
+            save.attempts += 1
+            save.started = self.now
+            lane.take(save.token, save)
+            effects.append(Start(save, save.token))
+        return effects

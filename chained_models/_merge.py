@@ -1,0 +1,126 @@
+"""Merging: what an answer changes in the model, in the base, and in the snapshots that still wait.
+
+For each attribute the answer is *about* a value: the one that was sent, or, if the attribute was not sent, the one the
+object last knew to be stored. Where the live value is still that one, the answer's value is taken; where it is not, the
+user has changed it meanwhile, and the live value stays. The base moves in both cases.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._snapshot import MISSING, Snapshot, same, without
+from .protocols import Adapter
+
+__all__ = ["Facts", "Merged", "assign_answer", "became"]
+
+
+class Facts:
+    """What one object knows of one backend. Kept beside the object, never in it.
+
+    Attributes:
+        record: The thing that the object stands for.
+        base: What the object last knew to be stored, name to plain value; a name that is not in it is unknown. None: no
+            base at all.
+        version: The version that came with the base.
+        last: The latest save of the object whose answer may still move values of the next one.
+        unsettled: How many of its saves have not settled.
+        latch: Held while a snapshot is taken and while an answer is merged, so that neither sees half of the other. It
+            belongs to one object and is never held while waiting; the dispatcher's lock is only taken inside it.
+        thread: The thread that last used one of the object's verbs.
+    """
+
+    __slots__ = ("base", "deferred", "latch", "last", "receivers", "record", "thread", "unsettled", "version")
+
+    def __init__(self, record: Any) -> None:
+        self.record = record
+        self.base: Snapshot | None = None
+        self.version: Any = None
+        self.last: Any = None
+        self.unsettled = 0
+        self.latch = threading.RLock()
+        self.thread = 0
+        self.deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
+        self.receivers: Any = None
+
+    def confirm(self, sent: Snapshot, answered: Snapshot, version: Any) -> None:
+        """A write was confirmed: the base is what it was, then what was sent, then what was answered."""
+        if self.base is None and not answered:
+            self.base = sent
+        else:
+            self.base = {**(self.base or {}), **sent, **answered}
+        self.version = version
+
+    def forget(self, names: Snapshot, *, version: bool) -> None:
+        """It is not known whether a write was applied: what it carried counts as changed from now on."""
+        if self.base is not None:
+            self.base = without(self.base, names)
+        if version:
+            self.version = None
+
+    def defer(self, model: weakref.ref[Any], assign: Callable[[Any], object]) -> None:
+        """Leave an assignment for the thread that works with the object."""
+        self.deferred.append((model, assign))
+
+    def catch_up(self) -> None:
+        """Make the assignments that were left for this thread."""
+        if not self.deferred or threading.get_ident() != self.thread:
+            return
+        with self.latch:
+            waiting, self.deferred = self.deferred, []
+            for model, assign in waiting:
+                live = model()
+                if live is not None:
+                    assign(live)
+
+
+@dataclass(slots=True)
+class Merged:
+    """What an answer did to an object."""
+
+    taken: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+def assign_answer(
+    adapter: Adapter, model: Any, about: Snapshot, answer: Mapping[str, Any], *, discard: bool = False
+) -> Merged:
+    """Give `model` the answer's values, where the user has not changed what they are about.
+
+    Args:
+        adapter: Knows the model.
+        model: The live object.
+        about: The plain value that the answer is about, for each name.
+        answer: Typed values.
+        discard: Take all, whatever the user has changed.
+    """
+    merged = Merged()
+    for name, value in answer.items():
+        live = adapter.peek(model, name)
+        if same(live, adapter.plain(type(model), name, value)):
+            continue  # Assigning an equal value would mark it as changed, and cut what else refers to it.
+        taken = discard or same(live, about.get(name, MISSING))
+        if taken:
+            try:
+                adapter.assign(model, name, value)
+            except Exception:  # noqa: BLE001 - frozen, or a validator that refuses: the user's value stays
+                taken = False
+        if taken:
+            merged.taken += (name,)
+        else:
+            merged.kept += (name,)
+    return merged
+
+
+def became(values: Snapshot, about: Snapshot, answered: Snapshot) -> Snapshot:
+    """What the values of a snapshot are after the answer: only those move which the answer is about."""
+    moved = {
+        name: value
+        for name, value in answered.items()
+        if name in values and same(values[name], about.get(name, MISSING)) and not same(values[name], value)
+    }
+    return {**values, **moved} if moved else values

@@ -1,0 +1,58 @@
+"""The Port: one dispatcher's view of one backend."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from ._lane import LaneState
+from ._machine import Chain
+from ._merge import Facts
+from ._record import Record
+from ._weakmap import WeakIdMap
+
+__all__ = ["Port"]
+
+
+class Port:
+    """Lane, driver, records and objects of one backend. Lives as long as the backend, and does not hold it.
+
+    Records are held weakly: by what is unsettled and by the objects that stand for them, so that an idle record costs
+    nothing once its objects are gone.
+    """
+
+    __slots__ = ("__weakref__", "driver", "lane", "objects", "records")
+
+    def __init__(self, lane: LaneState[Chain], driver: Any) -> None:
+        self.lane = lane
+        self.driver = driver
+        self.objects: WeakIdMap[Any, Facts] = WeakIdMap()
+        self.records: weakref.WeakValueDictionary[tuple[type, Any], Record] = weakref.WeakValueDictionary()
+
+    def record(self, model_type: type, label: str, identity: Any, *, stored: bool) -> Record:
+        """The record of that identity; a new one if there is none. None as identity gives a private one."""
+        if identity is None:
+            return Record(label)
+        known = self.records.get((model_type, identity))
+        if known is None:
+            known = self.records[model_type, identity] = Record(label, identity, stored=stored)
+        return known
+
+    def identify(self, record: Record, model_type: type, identity: Any) -> Record | None:
+        """The private `record` has got its identity.
+
+        Returns:
+            The record that already had this identity, and that `record` has become; None if there was none.
+        """
+        known = self.records.get((model_type, identity))
+        record.identity = identity
+        if known is None or known is record:
+            self.records[model_type, identity] = record
+            return None
+        record.merge_into(known)
+        return known
+
+    def forget(self, record: Record, model_type: type) -> None:
+        """The stored thing is gone: an object of that identity is a new thing."""
+        if self.records.get((model_type, record.identity)) is record:
+            del self.records[model_type, record.identity]

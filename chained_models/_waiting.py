@@ -1,0 +1,134 @@
+"""Waiting for a save or for all of them, without ever waiting for oneself."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ._announcer import Announcer
+from .exceptions import WouldDeadlock
+from .handle import SaveHandle
+from .protocols import Driver
+
+__all__ = ["Patience"]
+
+LOOK_UP = 0.5
+"""Seconds after which a wait looks up at the latest: whether a loop was closed that nobody announced as closed."""
+
+
+class Patience:
+    """How threads and loops wait for one dispatcher."""
+
+    def __init__(self, drivers: Iterable[Driver], announcer: Announcer) -> None:
+        self._drivers = drivers
+        self._announcer = announcer
+        self._news = threading.Condition()
+        self._changes = 0
+        self._flushing = 0
+
+    def changed(self) -> None:
+        """Something has settled, or was held: those who flush look again."""
+        if self._flushing:
+            with self._news:
+                self._changes += 1
+                self._news.notify_all()
+
+    def wait(self, handle: SaveHandle[Any], timeout: float | None) -> bool:
+        """Block until `handle` is done; False if the time is over first.
+
+        Raises:
+            WouldDeadlock: This thread is the one that would do the work.
+        """
+        driver: Driver = handle.port.driver
+        if self._announcer.receiving or driver.owns_thread():
+            raise WouldDeadlock
+        ends = math.inf if timeout is None else time.monotonic() + timeout
+        here = self._announcer.delivery_here()
+        condition = handle._condition  # noqa: SLF001 - the standard library's own name for it
+        with here.waking(condition) if here is not None else contextlib.nullcontext():
+            while True:
+                if here is not None:
+                    here.make_calls()
+                pause = driver.help()
+                handle.facts.catch_up()
+                self._announcer.rescue()
+                if handle.done():
+                    handle.facts.catch_up()
+                    return True
+                left = ends - time.monotonic()
+                if left <= 0:
+                    return False
+                with condition:
+                    if not handle.done() and not (here is not None and here.has_calls):
+                        driver.wait(condition, min(LOOK_UP if pause is None else pause, left))
+
+    async def wait_async(self, handle: SaveHandle[Any]) -> None:
+        """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def wake(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed while we waited
+                loop.call_soon_threadsafe(done.set)
+
+        handle.add_done_callback(wake)
+        while not handle.done():
+            pause = handle.port.driver.help()
+            if handle.done():
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await done.wait()
+
+    def flush(
+        self, unfinished: Callable[[], tuple[bool, list[SaveHandle[Any]]]], timeout: float | None
+    ) -> tuple[bool, list[SaveHandle[Any]]]:
+        """Wait as long as something moves.
+
+        Args:
+            unfinished: Says whether something still moves, and what cannot move by itself.
+            timeout: Seconds, or None.
+
+        Returns:
+            Whether the end was reached before the time was over, and what cannot move by itself.
+        """
+        if self._announcer.receiving or any(driver.owns_thread() for driver in self._drivers):
+            raise WouldDeadlock
+        ends = math.inf if timeout is None else time.monotonic() + timeout
+        here = self._announcer.delivery_here()
+        with self._news:
+            self._flushing += 1
+        try:
+            with here.waking(self._news) if here is not None else contextlib.nullcontext():
+                while True:
+                    if here is not None:
+                        here.make_calls()
+                    pauses = [(pause, driver) for driver in self._drivers if (pause := driver.help()) is not None]
+                    self._announcer.rescue()
+                    with self._news:
+                        seen = self._changes
+                    moving, held = unfinished()
+                    if not moving:
+                        return True, held
+                    left = ends - time.monotonic()
+                    if left <= 0:
+                        return False, held
+                    with self._news:
+                        if self._changes == seen and not (here is not None and here.has_calls):
+                            self._nap(pauses, min(left, LOOK_UP))
+        finally:
+            with self._news:
+                self._flushing -= 1
+
+    def _nap(self, pauses: list[tuple[float, Driver]], most: float) -> None:
+        if not pauses:
+            self._news.wait(most)
+            return
+        pause, driver = min(pauses, key=lambda entry: entry[0])
+        driver.wait(self._news, min(pause, most))

@@ -1,0 +1,206 @@
+"""Bindings: which backend, resource and policies a class of models has."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._snapshot import MISSING
+from .adapters import adapter_for
+from .exceptions import InvalidIdentity, InvalidOption, NotBound
+from .policies import FailureRule, OnFailure, RetryPolicy
+from .protocols import Adapter, guarantee_of
+from .registry import RegisteredModel, register
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+
+__all__ = ["Binding", "Bound"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Binding:
+    """What was written in the class, checked as far as it can be without the class itself.
+
+    Attributes:
+        backend: Carries out the operations.
+        resource: Collection or route template; the class's name in lower case if not given.
+        identity: Name or names of the identity's fields.
+        identity_by: Whether the backend ("server") or the program ("client") chooses identities.
+        ordering_key: Chooses the chain: a function of the model, or the name of an attribute.
+        on_failure: What the chain does after a failure.
+        retry: How often and how long to try.
+        timeout: Seconds that one attempt has.
+        dispatcher: Who carries it out; the default dispatcher if not given.
+    """
+
+    backend: Any = None
+    resource: str | None = None
+    identity: tuple[str, ...] | None = None
+    identity_by: Literal["server", "client"] | None = None
+    ordering_key: Callable[[Any], Hashable] | None = None
+    on_failure: FailureRule | None = None
+    retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
+    timeout: float = 30.0
+    dispatcher: Dispatcher | None = None
+
+    def with_options(self, backend: Any, options: Mapping[str, Any]) -> Binding:
+        """A binding with these changes.
+
+        Raises:
+            TypeError: There is no such option.
+            InvalidOption: An option has a value that makes no sense.
+        """
+        known = {field.name for field in dataclasses.fields(self)} - {"backend"}
+        for name in options:
+            if name not in known:
+                raise TypeError(f"there is no option {name!r}; the options are {', '.join(sorted(known))}")
+        changes = {name: _checked(name, value) for name, value in options.items()}
+        if backend is not None:
+            if not callable(getattr(backend, "execute", None)):
+                raise InvalidOption(f"a backend needs a method execute(operation); {type(backend).__name__} has none")
+            changes["backend"] = backend
+        return dataclasses.replace(self, **changes)
+
+
+def _checked(name: str, value: Any) -> Any:
+    match name, value:
+        case "identity", str():
+            return (value,)
+        case "identity", (tuple() | list()) if value and all(isinstance(part, str) for part in value):
+            return tuple(value)
+        case "identity_by", "server" | "client":
+            return value
+        case "ordering_key", str():
+            return _attribute(value)
+        case "timeout", int() | float() if not isinstance(value, bool) and value > 0:
+            return float(value)
+        case "retry", RetryPolicy():
+            return value
+        case "resource", str() if value:
+            return value
+        case "on_failure", OnFailure():
+            return value
+        case "on_failure", Mapping() if all(isinstance(rule, OnFailure) for rule in value.values()):
+            return dict(value)
+        case "ordering_key" | "dispatcher", _ if callable(value) or hasattr(value, "submit"):
+            return value
+        case _, None:
+            return Binding.__dataclass_fields__[name].default if name != "retry" else RetryPolicy()
+    raise InvalidOption(f"{name}={value!r} makes no sense here; see the documentation of bind()")
+
+
+def _attribute(name: str) -> Callable[[Any], Hashable]:
+    def ordering_key(model: Any) -> Hashable:
+        key: Hashable = getattr(model, name)
+        return key
+
+    return ordering_key
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bound:
+    """A binding together with the finished class it is for."""
+
+    binding: Binding
+    resource: str
+    adapter: Adapter
+    model: RegisteredModel
+    server_given: bool
+
+    def identity_of(self, model: Any) -> Any:
+        """The identity that `model` holds now: a value, a tuple if composite, None if any part of it is missing.
+
+        Raises:
+            InvalidIdentity: It cannot be compared (it is not hashable).
+        """
+        parts = [self.adapter.peek(model, name) for name in self.model.identity]
+        return as_identity(parts)
+
+    def identity_in(self, values: Mapping[str, Any]) -> Any:
+        """The identity in a snapshot, or None."""
+        return as_identity([values.get(name, MISSING) for name in self.model.identity])
+
+    def parts(self, identity: Any) -> dict[str, Any]:
+        """An identity as attributes."""
+        names = self.model.identity
+        return dict(zip(names, identity if len(names) > 1 else (identity,), strict=True))
+
+
+def as_identity(parts: list[Any]) -> Any:
+    """One identity of its parts; None if one is missing."""
+    if any(part is None or part is MISSING for part in parts):
+        return None
+    identity = parts[0] if len(parts) == 1 else tuple(parts)
+    try:
+        hash(identity)
+    except TypeError:
+        raise InvalidIdentity(f"an identity must be hashable; this one is of type {type(parts[0]).__name__}") from None
+    return identity
+
+
+def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
+    """Find out about the class what the binding leaves open, and check that the two fit.
+
+    Args:
+        model_type: The class, finished.
+        binding: What was written in it.
+        backend: The backend of the present context, if it is another one.
+
+    Raises:
+        NotBound: There is no backend.
+        UnsupportedModel: No adapter knows the class.
+        InvalidOption: The identity is not a field, or the backend cannot work with the resource.
+    """
+    backend = binding.backend if backend is None else backend
+    if backend is None:
+        raise NotBound(
+            f"{model_type.__qualname__} has no backend; give one as a class keyword, "
+            f"class {model_type.__name__}(..., backend=...), or call {model_type.__name__}.bind(backend)"
+        )
+    adapter = adapter_for(model_type)
+    fields = adapter.fields(model_type)
+    identity = binding.identity or adapter.identity_fields(model_type) or ("id",)
+    for name in identity:
+        if name not in fields:
+            raise InvalidOption(
+                f"{model_type.__qualname__} has no field {name!r} for its identity; say which it is with identity=..."
+            )
+    registered = register(model_type, adapter, identity)
+    server_given = (
+        binding.identity_by == "server"
+        if binding.identity_by is not None
+        else adapter.server_given(model_type, identity)
+    )
+    if server_given and len(identity) > 1:
+        raise InvalidOption(f"{model_type.__qualname__}: the server can give an identity of one field only")
+    resource = binding.resource if binding.resource is not None else model_type.__name__.lower()
+    check = getattr(backend, "check", None)
+    if check is not None:
+        check(registered, resource)
+    guarantee_of(backend, model_type)  # a backend that says nonsense says it now
+    return Bound(binding, resource, adapter, registered, server_given)
+
+
+_rebound: contextvars.ContextVar[Mapping[type, Any] | None] = contextvars.ContextVar("chained_models_rebound", default=None)
+
+
+@contextlib.contextmanager
+def rebound(model_type: type, backend: Any) -> Iterator[None]:
+    """While open, in this context, `model_type` and its subclasses are saved to `backend`."""
+    token = _rebound.set({**(_rebound.get() or {}), model_type: backend})
+    try:
+        yield
+    finally:
+        _rebound.reset(token)
+
+
+def backend_in_context(model_type: type) -> Any:
+    """The backend that the class is rebound to in this context, or None."""
+    rebindings = _rebound.get()
+    if rebindings is None:
+        return None
+    return next((rebindings[known] for known in model_type.__mro__ if known in rebindings), None)

@@ -1,0 +1,263 @@
+"""Views of chains: what `model.chain` and iterating a dispatcher give. A view keeps no state, and can be made at any time."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from ._machine import Chain as ChainState
+from ._machine import SaveState
+from ._merge import Facts
+from ._port import Port
+from ._record import Life, Record, Verb
+from ._snapshot import MISSING, same
+from .binding import Bound
+from .events import EventName, Receiver, Receivers
+from .exceptions import BaseUnknown
+from .handle import SaveHandle
+from .operation import Method
+
+__all__ = ["Chain", "ChainHost", "ModelChain", "SaveView"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SaveView:
+    """One unsettled save of a chain, as it was when it was looked at."""
+
+    id: str
+    seq: int
+    verb: Verb
+    method: Method | None
+    state: SaveState
+    attempts: int
+
+
+class ChainHost(Protocol):
+    """What a view needs of its dispatcher."""
+
+    def chain_state(self, key: Any) -> ChainState | None: ...
+    def pending(self, key: Any) -> list[SaveHandle[Any]]: ...
+    def pause(self, key: Any, port: Port) -> None: ...
+    def resume(self, key: Any) -> None: ...
+    def clear(self, key: Any) -> None: ...
+    def skip(self, key: Any) -> None: ...
+    def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None: ...
+    def cancel(self, handle: SaveHandle[Any]) -> bool: ...
+    def flush_chains(self, key: Any, timeout: float | None) -> None: ...
+    def mark_stored(
+        self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any
+    ) -> None: ...
+
+
+class Chain:
+    """The serial queue of one ordering key. Always true; its length is the number of unsettled saves."""
+
+    __slots__ = ("_given_key", "_host")
+
+    def __init__(self, host: ChainHost, key: Any) -> None:
+        self._host = host
+        self._given_key = key
+
+    @property
+    def _key(self) -> Any:
+        key = self._given_key
+        return key.current() if isinstance(key, Record) else key
+
+    def __len__(self) -> int:
+        state = self._host.chain_state(self._key)
+        return 0 if state is None else len(state.saves)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[SaveView]:
+        return iter(
+            [
+                SaveView(save.id, save.seq, save.verb, save.method, save.state, save.attempts)
+                for save in self._host.pending(self._key)
+            ]
+        )
+
+    @property
+    def in_flight(self) -> SaveHandle[Any] | None:
+        """The save that was started and has not settled, or None. There is never more than one."""
+        state = self._host.chain_state(self._key)
+        active: Any = None if state is None else state.active
+        return active  # type: ignore[no-any-return]
+
+    @property
+    def paused(self) -> bool:
+        """Whether the chain is paused."""
+        state = self._host.chain_state(self._key)
+        return state is not None and state.paused
+
+    @property
+    def halted(self) -> SaveHandle[Any] | None:
+        """The failed save that stopped the chain, or None. It is settled; those behind it wait."""
+        state = self._host.chain_state(self._key)
+        halted: Any = None if state is None else state.halted
+        return halted  # type: ignore[no-any-return]
+
+    def resume(self) -> None:
+        """Go on. Does nothing if the chain is not paused."""
+        self._host.resume(self._key)
+
+    def clear(self) -> None:
+        """Cancel every save that was never attempted, and lift a halt. What is in flight goes on, and keeps its place."""
+        self._host.clear(self._key)
+
+    def cancel(self, id: str) -> bool:
+        """Take one save out by its id. False if it was attempted already.
+
+        Raises:
+            KeyError: No unsettled save of this chain has that id.
+        """
+        for save in self._host.pending(self._key):
+            if save.id == id:
+                return self._host.cancel(save)
+        raise KeyError(f"no unsettled save of this chain has the id {id!r}")
+
+    def skip(self) -> None:
+        """Go on without the save that halted the chain. Does nothing if it is not halted."""
+        self._host.skip(self._key)
+
+    def retry(self) -> SaveHandle[Any] | None:
+        """Send the save that halted the chain again, before all others, with the same payload and idempotency key.
+
+        Returns:
+            The new handle; None if the chain is not halted.
+        """
+        return self._host.retry(self._key, _successor)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait for what was accepted in this chain before the call; see :meth:`Dispatcher.flush`."""
+        self._host.flush_chains(self._key, timeout)
+
+    def __repr__(self) -> str:
+        words = [f"{len(self)} saves"]
+        words += ["paused"] if self.paused else []
+        words += ["halted"] if self.halted is not None else []
+        return f"<Chain of {_named(self._key)}: {', '.join(words)}>"
+
+
+class ModelChain(Chain, Generic[T]):
+    """The chain of one object, and what is known of that object."""
+
+    __slots__ = ("_bound", "_facts", "_model", "_port")
+
+    def __init__(self, host: ChainHost, model: T, bound: Bound, port: Port, facts: Facts) -> None:
+        super().__init__(host, facts.record)
+        self._model = model
+        self._bound = bound
+        self._port = port
+        self._facts = facts
+
+    @property
+    def _key(self) -> Any:
+        record = self._record()
+        if record.unsettled or record.chain_key is not None and self._host.chain_state(record.chain_key) is not None:
+            return record.chain_key
+        choose = self._bound.binding.ordering_key
+        return record if choose is None else (self._port, choose(self._model))
+
+    def _record(self) -> Record:
+        record: Record = self._facts.record.current()
+        if record.life is Life.NEW and not record.unsettled and record.identity is None:
+            # Built by hand with an identity: it shares the chain of all who have that identity.
+            identity = self._bound.identity_of(self._model)
+            known = None if identity is None else self._port.records.get((self._bound.model.type, identity))
+            return record if known is None else known
+        return record
+
+    def pause(self) -> None:
+        """Start nothing in this chain until `resume()`, also if it is empty now. What is in flight goes on."""
+        self._host.pause(self._key, self._port)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the object is not known to be stored."""
+        record = self._record()
+        if record.life is Life.NEW and not record.unsettled:
+            origin = self._bound.adapter.origin(self._model)
+            if origin is not None:
+                return not origin.stored
+            return not (self._bound.server_given and self._bound.identity_of(self._model) is not None)
+        return record.life in (Life.NEW, Life.CREATING)
+
+    def unsaved_changes(self) -> dict[str, Any]:
+        """The attributes, by name, whose value differs from what the object last knew to be stored.
+
+        Raises:
+            BaseUnknown: Nothing is known to be stored: save or refresh first, or say `mark_saved()`.
+        """
+        facts, adapter = self._facts, self._bound.adapter
+        facts.catch_up()
+        with facts.latch:
+            base = facts.base
+            if not facts.unsettled:
+                origin = adapter.origin(self._model)
+                base = origin.base if origin is not None and origin.stored else base
+            if base is None:
+                raise BaseUnknown(
+                    f"it is not known what is stored of {self._facts.record.current()}; save or refresh it first, "
+                    "or call mark_saved() if it is as the backend has it"
+                )
+            snapshot = adapter.snapshot(self._model)
+            return {name: value for name, value in snapshot.items() if not same(value, base.get(name, MISSING))}
+
+    def mark_saved(self, version: Any = None) -> None:
+        """Say that this object came from the backend as it is now.
+
+        Args:
+            version: Its version there, if the backend has versions.
+
+        Raises:
+            BaseUnknown: It has no identity, so no backend can have it.
+        """
+        identity = self._bound.identity_of(self._model)
+        if identity is None:
+            raise BaseUnknown(f"{type(self._model).__name__} has no identity yet: set it first, then call mark_saved()")
+        with self._facts.latch:
+            snapshot = self._bound.adapter.snapshot(self._model)
+            model_type = self._bound.model.type
+            self._host.mark_stored(self._port, self._facts, model_type, identity, snapshot, version)
+
+    def on(self, name: EventName, receiver: Receiver) -> Callable[[], None]:
+        """Call `receiver` for events of this object; returns what disconnects it.
+
+        Held strongly: a receiver that refers to the object keeps it alive until it is disconnected.
+        """
+        if self._facts.receivers is None:
+            self._facts.receivers = Receivers()
+        disconnect: Callable[[], None] = self._facts.receivers.connect(name, receiver)
+        return disconnect
+
+
+def _successor(failed: SaveHandle[Any]) -> SaveHandle[Any]:
+    """A new save that does what `failed` was to do: the same operation and key, with all its attempts before it."""
+    successor = SaveHandle(
+        failed._host,  # noqa: SLF001 - the same host
+        model=failed.model,
+        verb=failed.verb,
+        port=failed.port,
+        backend=failed.backend,
+        record=failed.record.current(),
+        facts=failed.facts,
+        binding=failed.binding,
+        policy=failed.policy,
+        timeout=failed.timeout,
+        on_failure=failed.on_failure,
+        context=failed.context.copy() if isinstance(failed.context, contextvars.Context) else failed.context,
+        delivery=failed.delivery,
+    )
+    for fact in ("idempotency_key", "snapshot", "operation", "method", "update_fields", "force_insert", "discard", "doubted"):
+        setattr(successor, fact, getattr(failed, fact))
+    return successor
+
+
+def _named(key: Any) -> str:
+    return str(key) if isinstance(key, Record) else repr(key[1]) if isinstance(key, tuple) else repr(key)

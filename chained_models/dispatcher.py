@@ -1,0 +1,604 @@
+"""The Dispatcher: holds chains, records and lanes, feeds the machine, and carries out its effects.
+
+It has the only lock. Every method goes the same way: decide under the lock (in the ledger), act outside it. Under the lock
+runs no code of the user's: no model, no backend, no receiver, no callback.
+
+After an attempt, in this order: the state moves, the answer is merged, receivers are called, the handle settles, and the
+next attempt starts.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from random import random
+from types import TracebackType
+from typing import Any, Self
+
+from . import _attempt
+from ._announcer import Announcer
+from ._answer import merge
+from ._lane import Lane, LaneState
+from ._machine import Chain as ChainState
+from ._machine import Effect, Idle, Settled, Start, Wake
+from ._ledger import Ledger
+from ._merge import Facts
+from ._port import Port
+from ._record import Record, Verb
+from ._waiting import Patience
+from ._weakmap import WeakIdMap
+from .binding import Bound
+from .chain import Chain
+from .drivers import Drivers
+from .events import EventName
+from .exceptions import Stuck, WouldDeadlock
+from .handle import SaveHandle
+from .operation import Answer, Guarantee
+from .policies import Outcome, Ruling
+from .protocols import Driver, Job, Steps, guarantee_of
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("chained_models")
+
+EXIT_TIMEOUT = 10.0
+"""Seconds that the end of the interpreter is held up, at most, to carry out what is left."""
+
+_EVENT_FOR: dict[Outcome, EventName] = {
+    Outcome.SAVED: "sync",
+    Outcome.FAILED: "error",
+    Outcome.ABANDONED: "abandoned",
+    Outcome.CANCELLED: "cancelled",
+}
+
+Jobs = list[tuple[Driver, Job]]
+
+
+class _Gate:
+    """The lock. Knows when its own thread comes a second time (a signal handler, a finalizer), and refuses.
+
+    Letting it in would show it half-moved state; a plain lock would hang for ever.
+    """
+
+    __slots__ = ("_inside", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._inside = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._inside:
+            self._lock.release()
+            raise WouldDeadlock(
+                "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
+            )
+        self._inside = True
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+        self._lock.release()
+
+
+class Dispatcher:
+    """Carries out the saves of all models that are bound to it.
+
+    Args:
+        driver: Where the work runs: "inline", "threads", "asyncio" or a driver of your own; None picks for each backend.
+        deliver: Takes a callable and calls it, soon, in the thread that owns your user interface; merges and receivers
+            run there. None: in the event loop that called `save()`, else where the work runs.
+        exit_timeout: Seconds that the end of the interpreter waits, at most, for what is left.
+    """
+
+    def __init__(
+        self,
+        driver: Driver | str | None = None,
+        deliver: Callable[[Callable[[], None]], object] | None = None,
+        *,
+        exit_timeout: float = EXIT_TIMEOUT,
+    ) -> None:
+        self.exit_timeout = exit_timeout
+        self._drivers = Drivers(driver)
+        self._post = deliver
+        self._start_afresh()
+        living.add(self)
+
+    def _start_afresh(self) -> None:
+        self._gate = _Gate()
+        self._ledger = Ledger()
+        self._announcer = Announcer(self._post)
+        self._patience = Patience(self._drivers, self._announcer)
+        self._ports: WeakIdMap[Any, Port] = WeakIdMap()
+        self._lanes: weakref.WeakValueDictionary[int, LaneState[ChainState]] = weakref.WeakValueDictionary()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more saves."""
+        return self._ledger.closed
+
+    # Accepting
+
+    def check(self, backend: Any) -> None:
+        """Raise UnsupportedBackend if this dispatcher's driver cannot run that backend."""
+        self._drivers.check(backend)
+
+    def submit(
+        self,
+        model: Any,
+        bound: Bound,
+        backend: Any,
+        verb: Verb,
+        *,
+        attributes: Iterable[tuple[str, Any]] = (),
+        update_fields: frozenset[str] | None = None,
+        force_insert: bool = False,
+        discard: bool = False,
+        timeout: float | None = None,
+    ) -> SaveHandle[Any]:
+        """Accept one save: take its place in line, take the snapshot, and start it if nothing is in its way."""
+        port = self.port(backend)
+        port.driver.claim()
+        port.driver.help()
+        facts = self.facts(port, model, bound)
+        adapter = bound.adapter
+        with facts.latch:
+            facts.thread = threading.get_ident()
+            facts.catch_up()
+            for name, value in attributes:
+                adapter.assign(model, name, value)
+            save = SaveHandle(
+                self,
+                model=model,
+                verb=verb,
+                port=port,
+                backend=backend,
+                record=facts.record,
+                facts=facts,
+                binding=bound,
+                policy=bound.binding.retry,
+                timeout=bound.binding.timeout if timeout is None else timeout,
+                on_failure=bound.binding.on_failure,
+                context=contextvars.copy_context(),
+                delivery=self._announcer.delivery(),
+            )
+            save.update_fields = update_fields
+            save.force_insert = force_insert
+            save.discard = discard
+            key = self._ordering_key(port, model, bound)
+            identity = bound.identity_of(model)
+            origin = adapter.origin(model)
+            stored = bound.server_given if origin is None else origin.stored
+            with self._gate:
+                earlier = self._ledger.reserve(save, key, identity, stored=stored)
+            if earlier is not None:
+                return earlier
+            try:
+                save.snapshot = adapter.snapshot(model)
+                if origin is not None and origin.stored and facts.unsettled == 1:
+                    # Asked again, because the snapshot may have loaded what was expired.
+                    origin = adapter.origin(model) or origin
+                    facts.base, facts.version = origin.base, origin.version
+            except BaseException:
+                with self._gate:
+                    effects = self._ledger.withdraw(save)
+                self._run(effects)
+                raise
+            if not save.passes_halt:
+                save.before, facts.last = facts.last, save
+            with self._gate:
+                self._ledger.machine.now = port.driver.now()
+                effects = self._ledger.fill(save)
+        self._run(effects)
+        return save
+
+    def port(self, backend: Any) -> Port:
+        """This dispatcher's view of a backend."""
+        port = self._ports.get(backend)
+        if port is not None:
+            return port
+        lane = getattr(backend, "lane", None)
+        if lane is None:
+            lane = Lane()
+        with self._gate:
+            port = self._ports.get(backend)
+            if port is not None:
+                return port
+            state = self._lanes.get(id(lane))
+            if state is None:
+                state = self._lanes[id(lane)] = LaneState(lane)
+                lane.watch(self._lane_resumed)
+            driver = self._drivers.choose(backend)
+            if hasattr(driver, "lost"):
+                driver.lost = partial(_lost, weakref.ref(self), weakref.ref(driver))
+            return self._ports.setdefault(backend, Port(state, driver))
+
+    def facts(self, port: Port, model: Any, bound: Bound) -> Facts:
+        """What `model` knows of that backend."""
+        facts = port.objects.get(model)
+        if facts is None:
+            facts = Facts(Record(type(model).__name__))
+            origin = bound.adapter.origin(model)
+            if origin is not None and origin.stored:
+                facts.base, facts.version = origin.base, origin.version
+            facts = port.objects.setdefault(model, facts)
+        return facts
+
+    def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
+        """The user says that an object is as the backend has it."""
+        with facts.latch:
+            with self._gate:
+                self._ledger.identify(port, facts.record.current(), model_type, identity)
+            facts.base, facts.version = base, version
+
+    @staticmethod
+    def _ordering_key(port: Port, model: Any, bound: Bound) -> Any:
+        choose = bound.binding.ordering_key
+        return None if choose is None else (port, choose(model))
+
+    # Carrying out
+
+    def _run(self, effects: Iterable[Effect]) -> None:
+        for driver, job in self._carry_out(effects):
+            driver.start(job)
+
+    def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
+        """Do what was decided; returns the jobs that follow when all receivers have run."""
+        jobs: Jobs = []
+        settled: list[Settled] = []
+        for effect in effects:
+            match effect:
+                case Start(save, token):
+                    driver = save.port.driver
+                    jobs.append((driver, Job(partial(self._attempt, save, token), save.context)))
+                    if driver.overlaps:
+                        self._look_after(save.port.lane, driver, driver.now() + save.timeout)
+                case Wake(save, token, delay):
+                    driver = save.port.driver
+                    driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
+                case Settled():
+                    settled.append(effect)
+                case Idle():  # pragma: no cover - only `released` says so, see _finish
+                    pass
+        if settled:
+            # Attempts of other chains do not wait for the receivers of this one.
+            for driver, job in jobs:
+                driver.start(job)
+            jobs = []
+        for one in settled:
+            if self._announcer.here(one.save):
+                jobs += self._finish(one.save, release=one.release)
+            else:
+                one.save.delivery.put(partial(self._finish_there, one.save, release=one.release))
+        return jobs
+
+    def _attempt(self, save: SaveHandle[Any], token: int) -> Steps:
+        """One attempt, as a job."""
+        answer: Answer | None = None
+        error: BaseException | None = None
+        try:
+            answer = yield from _attempt.execute(save, partial(self._announcer.tell, "request", save))
+        except GeneratorExit:
+            raise  # its loop is gone; whoever noticed has settled the save
+        except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
+            error = raised
+        jobs = self._completed(save, token, answer, error)
+        interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
+        save.interrupt = None
+        following: list[Job] = []
+        for driver, job in jobs:
+            if driver is save.port.driver and interrupt is None:
+                following.append(job)
+            else:
+                driver.start(job)
+        if interrupt is not None:
+            raise interrupt
+        return following
+
+    def _completed(
+        self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None
+    ) -> Jobs:
+        guarantee = Guarantee.PLAIN if error is None else guarantee_of(save.backend, save.binding.model.type)
+        with self._gate:
+            self._ledger.machine.now = save.port.driver.now()
+            effects, verdict, current = self._ledger.completed(save, token, answer, error, guarantee, random())
+        if not current:
+            self._announcer.tell("stale", save, error=error)
+        elif verdict is not None and verdict.ruling is Ruling.RETRY:
+            self._announcer.tell("retry", save, error=error, delay=verdict.delay)
+        elif verdict is not None and verdict.ruling is Ruling.HOLD:
+            logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
+            self._announcer.tell("retry", save, error=error)
+        return self._carry_out(effects)
+
+    def _finish(self, save: SaveHandle[Any], *, release: bool) -> Jobs:
+        """Merge, tell, settle, and let the next one go. Returns the jobs that follow."""
+        chain, outcome = save.chain, save.outcome
+        assert chain is not None and outcome is not None
+        effects: list[Effect] = []
+        with self._announcer:
+            merged = merge(save, outcome)
+            heard = self._announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
+            if save.error is not None and not heard and not save.awaited:
+                logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
+            save.settle(save.model, save.error, cancelled=outcome is Outcome.CANCELLED)
+            if release:
+                with self._gate:
+                    self._ledger.machine.now = save.port.driver.now()
+                    effects = self._ledger.machine.released(chain)
+            if effects and isinstance(effects[-1], Idle):
+                del effects[-1]
+                self._announcer.emit("idle", save)
+        with self._gate:
+            self._ledger.finishing.discard(save.seq)
+        self._patience.changed()
+        return self._carry_out(effects)
+
+    def _finish_there(self, save: SaveHandle[Any], *, release: bool) -> None:
+        for driver, job in self._finish(save, release=release):
+            driver.start(job)
+        interrupt, save.interrupt = save.interrupt, None
+        if interrupt is not None:
+            raise interrupt
+
+    # Time
+
+    def _woke(self, save: SaveHandle[Any], token: int) -> list[Job]:
+        with self._gate:
+            self._ledger.machine.now = save.port.driver.now()
+            effects = self._ledger.machine.woke(save, token)
+        self._run(effects)
+        return []
+
+    def _look_after(self, lane: LaneState[ChainState], driver: Driver, when: float) -> None:
+        """See to it that somebody looks at the attempts in flight at that time. One timer a lane, not one an attempt."""
+        with self._gate:
+            if when >= lane.look_at:
+                return
+            lane.look_at = when
+        driver.wake_at(when, partial(self._look, lane, driver))
+
+    def _look(self, lane: LaneState[ChainState], driver: Driver) -> list[Job]:
+        """Give up attempts that are over the time for all attempts."""
+        saves = list(lane.slots.values())
+        guarantees = {save.seq: guarantee_of(save.backend, save.binding.model.type) for save in saves}
+        with self._gate:
+            self._ledger.machine.now = driver.now()
+            if self._ledger.machine.now < lane.look_at:
+                return []  # another look has been arranged since
+            lane.look_at = float("inf")
+            effects, next_look = self._ledger.overdue(lane, guarantees)
+        if next_look is not None:
+            self._look_after(lane, driver, next_look)
+        self._run(effects)
+        return []
+
+    def _lane_resumed(self, lane: Lane) -> None:
+        state = self._lanes.get(id(lane))
+        if state is not None:
+            with self._gate:
+                effects = self._ledger.machine.lane_resumed(state)
+            self._run(effects)
+
+    # Handles and chains
+
+    def cancel(self, handle: SaveHandle[Any]) -> bool:
+        """Take the save out of its chain, if it was never attempted."""
+        with self._gate:
+            effects = self._ledger.cancel(handle)
+        if effects is None:
+            return handle.cancelled()
+        self._run(effects)
+        return True
+
+    def wait(self, handle: SaveHandle[Any], timeout: float | None) -> bool:
+        """Block until the handle is done."""
+        return self._patience.wait(handle, timeout)
+
+    async def wait_async(self, handle: SaveHandle[Any]) -> None:
+        """Wait in an event loop until the handle is done."""
+        await self._patience.wait_async(handle)
+
+    def catch_up(self, handle: SaveHandle[Any]) -> None:
+        """Make the assignments to the model that were left for this thread."""
+        handle.facts.catch_up()
+
+    def chain_state(self, key: Any) -> ChainState | None:
+        """The chain of that key, if there is anything in it."""
+        return self._ledger.machine.chains.get(key)
+
+    def pending(self, key: Any) -> list[SaveHandle[Any]]:
+        """Every unsettled save of a chain, in order."""
+        with self._gate:
+            chain = self.chain_state(key)
+            saves: list[Any] = [] if chain is None else list(chain.saves.values())
+            return saves
+
+    def pause(self, key: Any, port: Port) -> None:
+        """Start nothing in this chain until it is resumed."""
+        with self._gate:
+            self._ledger.machine.pause(key, port.lane)
+        self._patience.changed()
+
+    def resume(self, key: Any) -> None:
+        """Go on."""
+        self._change(key, self._ledger.machine.resume)
+
+    def clear(self, key: Any) -> None:
+        """Cancel what was never attempted, and lift a halt."""
+        self._change(key, self._ledger.clear)
+
+    def skip(self, key: Any) -> None:
+        """Go on without the save that halted the chain."""
+        self._change(key, self._ledger.machine.lift)
+
+    def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None:
+        """Send the save that halted the chain again, in front; None if the chain is not halted."""
+        with self._gate:
+            chain = self.chain_state(key)
+            if chain is None or chain.halted is None:
+                return None
+            successor = successor_of(chain.halted)
+            self._ledger.machine.now = successor.port.driver.now()
+            effects = self._ledger.retry(chain, successor)
+        self._run(effects)
+        return successor
+
+    def _change(self, key: Any, decide: Callable[[ChainState], list[Effect]]) -> None:
+        with self._gate:
+            chain = self.chain_state(key)
+            effects = [] if chain is None else decide(chain)
+        self._run(effects)
+
+    def __len__(self) -> int:
+        with self._gate:
+            return sum(1 for chain in self._ledger.machine if chain.saves)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Chain]:
+        with self._gate:
+            chains = [chain.key for chain in self._ledger.machine if chain.saves]
+        return iter([Chain(self, key) for key in chains])
+
+    def __repr__(self) -> str:
+        with self._gate:
+            chains = list(self._ledger.machine)
+            saves = sum(len(chain.saves) for chain in chains)
+            held = [word for word in ("paused", "halted") if any(getattr(chain, word) for chain in chains)]
+        return f"<Dispatcher {saves} saves in {len(chains)} chains{', some ' + ' and '.join(held) if held else ''}>"
+
+    # Ending
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait for all that was accepted before this call.
+
+        Args:
+            timeout: Seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            Stuck: Some chains are paused or halted, or the time is over; the message names them.
+            WouldDeadlock: This thread is the one that would do the work.
+        """
+        self.flush_chains(None, timeout)
+        with self._gate:
+            idle = not self._ledger.machine.chains
+        if idle:
+            for driver in self._drivers:
+                driver.rest()
+
+    def flush_chains(self, key: Any, timeout: float | None) -> None:
+        """Flush one chain, or all of them where `key` is None."""
+        with self._gate:
+            last = self._ledger.machine.last_seq
+        ended, held = self._patience.flush(partial(self._unfinished, key, last), timeout)
+        if not ended:
+            with self._gate:
+                left = [save for chain in self._chains(key) for save in chain.saves.values() if save.seq <= last]
+            raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
+        if held:
+            raise Stuck(f"{len(held)} saves cannot be carried out, their chains are paused or halted: {_listed(held)}")
+
+    def _chains(self, key: Any) -> list[ChainState]:
+        return [chain for chain in self._ledger.machine if key is None or chain.key == key]
+
+    def _unfinished(self, key: Any, last: int) -> tuple[bool, list[SaveHandle[Any]]]:
+        """Whether there is still something to wait for, and what cannot move by itself."""
+        held: list[Any] = []
+        with self._gate:
+            if key is None and any(seq <= last for seq in self._ledger.finishing):
+                return True, held
+            for chain in self._chains(key):
+                if chain.finishing is not None:
+                    return True, held
+                head: Any = chain.active or chain.head
+                if head is None or (head.seq > last and chain.active is not None):
+                    continue
+                blocked = chain.active is None and (chain.paused or chain.halted is not None)
+                if not blocked and not (chain.lane.lane.paused and not chain.lane.holds(chain.active)):
+                    if head.seq <= last:
+                        return True, held
+                    continue
+                held += [save for save in chain.saves.values() if save.seq <= last]
+        return False, held
+
+    def close(self, timeout: float | None = None) -> None:
+        """Refuse new saves, flush, and end; what cannot be carried out in time is given up, and logged at ERROR.
+
+        Args:
+            timeout: Seconds to wait at most; None for as long as it takes.
+        """
+        with self._gate:
+            self._ledger.closed = True
+        try:
+            self.flush(timeout)
+        except Stuck as left:
+            logger.error("the dispatcher is closed although %s", left)
+        self._abandon_all("the dispatcher was closed")
+        for driver in self._drivers:
+            driver.close()
+
+    def _abandon_all(self, cause: str, driver: Driver | None = None) -> None:
+        with self._gate:
+            saves: list[Any] = [save for chain in self._ledger.machine for save in chain.saves.values()]
+            effects = self._ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
+        self._run(effects)
+        self._announcer.rescue()
+
+    def abandon_loop(self, driver: Driver) -> None:
+        """The event loop that a driver worked in is closed: nothing of it will ever report."""
+        self._abandon_all("its event loop was closed", driver)
+
+    def leave(self) -> None:
+        """At the end of the interpreter: flush with a deadline, and report what is left."""
+        self._announcer.leaving = True
+        try:
+            self.flush(self.exit_timeout)
+        except Stuck as left:
+            logger.error("the interpreter ends, and %s", left)
+
+    def after_fork(self) -> None:
+        """In a child process: start empty. What was accepted before the fork is the parent's to carry out."""
+        saves: list[Any] = [save for chain in self._ledger.machine for save in chain.saves.values()]
+        for save in saves:
+            save.disown()
+        for driver in self._drivers:
+            driver.after_fork()
+        self._start_afresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        # In another thread, so that the loop, which may be the one that does the work, goes on meanwhile.
+        await asyncio.to_thread(self.close)
+
+
+def _lost(dispatcher: weakref.ref[Dispatcher], driver: weakref.ref[Any]) -> None:
+    mine, its = dispatcher(), driver()
+    if mine is not None and its is not None:
+        mine.abandon_loop(its)
+
+
+def _listed(saves: list[SaveHandle[Any]], most: int = 5) -> str:
+    named = ", ".join(str(save) for save in saves[:most])
+    return named if len(saves) <= most else f"{named} and {len(saves) - most} more"
+
+
+living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+"""Every dispatcher of the process, for its end and for forks."""

@@ -1,0 +1,223 @@
+"""The asyncio driver: jobs are tasks of one event loop, the owner.
+
+The owner is the loop of the first user, or a background loop in a daemon thread when called from plain code. Other threads
+hop in; other loops only if the owner is the background loop. A closed loop is forgotten, and the next user owns the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..exceptions import WrongLoop
+from ..protocols import Job, Steps
+
+logger = logging.getLogger("chained_models")
+
+LOOK_AGAIN = 0.2
+"""Seconds after which a thread that waits looks whether the loop was closed: a closed loop tells nobody."""
+
+
+class _Background:
+    """A loop in a daemon thread, shared by all who need one, stopped when the last of them closes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def join(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+        with self._lock:
+            self._users += 1
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._turn, args=(self._loop,), name="chained-models-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop, self._thread
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users > 0 or self._loop is None or self._thread is None:
+                return
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(1.0)
+
+    @staticmethod
+    def _turn(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+
+_background = _Background()
+
+
+class AsyncioDriver:
+    """Runs jobs as tasks of the loop that owns them."""
+
+    overlaps = True
+
+    def __init__(self) -> None:
+        self.lost: Callable[[], None] = lambda: None
+        """Called when the owner was closed: what was in flight there has no end, and what is queued no place."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._owner: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._borrowed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming = threading.Lock()
+
+    def supports(self, backend: Any) -> bool:
+        return inspect.iscoroutinefunction(getattr(backend, "execute", None))
+
+    def claim(self) -> None:
+        """Find the owner for work that is asked for now, in this thread.
+
+        Raises:
+            WrongLoop: Called in a loop, while another one owns the backend.
+        """
+        self._look()
+        running = asyncio._get_running_loop()
+        with self._claiming:
+            owner = self._owner
+            if owner is None:
+                if running is not None:
+                    self._owner, self._thread = running, threading.get_ident()
+                else:
+                    self._owner, thread = _background.join()
+                    self._thread, self._borrowed = thread.ident or 0, True
+            elif running is not None and running is not owner and not self._borrowed:
+                raise WrongLoop
+
+    def owns_thread(self) -> bool:
+        owner = self._owner
+        return owner is not None and threading.get_ident() == self._thread and owner.is_running()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def start(self, job: Job) -> None:
+        self._call(lambda: self._spawn(job))
+
+    def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
+        timers: list[asyncio.TimerHandle] = []
+        cancelled = False
+
+        def wake() -> None:
+            if not cancelled:
+                for job in call():
+                    self._spawn(job)
+
+        def arm() -> None:
+            owner = self._owner
+            if not cancelled and owner is not None:
+                timers.append(owner.call_later(max(0.0, when - self.now()), wake))
+
+        def cancel() -> None:
+            nonlocal cancelled
+            cancelled = True
+            self._call(lambda: [timer.cancel() for timer in timers])
+
+        self._call(arm)
+        return cancel
+
+    def help(self) -> float | None:
+        """Look whether the owner is still open; returns when to look again."""
+        self._look()
+        return LOOK_AGAIN if self._owner is not None and not self._borrowed else None
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        condition.wait(seconds)
+
+    def rest(self) -> None:
+        """Tasks end by themselves; the background loop stays, for the backend's connections belong to it."""
+
+    def close(self) -> None:
+        borrowed, self._borrowed, self._owner = self._borrowed, False, None
+        if borrowed:
+            _background.leave()
+
+    def after_fork(self) -> None:
+        """The child has no thread that would turn the parent's loop."""
+        global _background  # noqa: PLW0603 - the parent's lock may have been held at the fork
+        _background = _Background()
+        self._reset()
+
+    # Inside
+
+    def _call(self, function: Callable[[], object]) -> None:
+        owner = self._owner
+        if owner is None:
+            return
+        if self.owns_thread():
+            function()
+            return
+        try:
+            owner.call_soon_threadsafe(function)
+        except RuntimeError:
+            self._look()
+
+    def _spawn(self, job: Job) -> None:
+        owner = self._owner
+        if owner is None:
+            return
+        task = owner.create_task(self._run(job.steps()), context=job.context)
+        self._tasks.add(task)  # a loop holds its tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, steps: Steps) -> None:
+        try:
+            call, seconds = next(steps)
+            while True:
+                try:
+                    async with asyncio.timeout(seconds):
+                        result = call()
+                        if inspect.isawaitable(result):
+                            result = await result
+                except BaseException as error:
+                    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                        # Only a loop that is being shut down cancels our tasks.
+                        self._forget()
+                        steps.close()
+                        raise
+                    call, seconds = steps.throw(error)
+                else:
+                    call, seconds = steps.send(result)
+        except StopIteration as stop:
+            following: Iterable[Job] = stop.value
+            for job in following:
+                self._spawn(job)
+
+    def _look(self) -> None:
+        owner = self._owner
+        if owner is not None and owner.is_closed():
+            self._forget()
+
+    def _forget(self) -> None:
+        with self._claiming:
+            owner, self._owner, self._borrowed = self._owner, None, False
+            self._tasks = set()
+        if owner is not None:
+            logger.warning("an event loop was closed while saves belonged to it; those that it had are given up")
+            self.lost()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

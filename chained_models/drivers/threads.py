@@ -1,0 +1,209 @@
+"""The threads driver: jobs run in daemon threads of our own, made when there is work and gone soon after it.
+
+Not a ThreadPoolExecutor: its threads are joined before `atexit` runs, and it refuses new work by then, so a chain would
+lose everything behind the save in flight. Ours still run while the exit flush waits; and where no thread can be made any
+more (Python 3.12 and later, at exit), whoever waits does the work itself, in :meth:`ThreadsDriver.help`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import inspect
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..protocols import Job
+from ._steps import run
+
+logger = logging.getLogger("chained_models")
+
+MAX_THREADS = 64
+"""More than this many never helped, whatever the latency (see docs/design.md); lanes are usually the tighter limit."""
+
+LINGER = 1.0
+"""Seconds that a thread without work stays."""
+
+
+class ThreadsDriver:
+    """Runs jobs in worker threads, and wakes at times from one timer thread."""
+
+    overlaps = True
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._work = threading.Condition()
+        self._jobs: deque[Job] = deque()
+        self._idle = 0
+        self._workers: set[threading.Thread] = set()
+        self._times = threading.Condition()
+        self._wakes: list[tuple[float, int, Callable[[], Iterable[Job]] | None]] = []
+        self._number = itertools.count()
+        self._timer: threading.Thread | None = None
+        self._linger = LINGER
+
+    def supports(self, backend: Any) -> bool:
+        return not inspect.iscoroutinefunction(getattr(backend, "execute", None))
+
+    def claim(self) -> None:
+        """Nothing to claim: any thread may ask for work."""
+
+    def owns_thread(self) -> bool:
+        return threading.current_thread() in self._workers
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    # Jobs
+
+    def start(self, job: Job) -> None:
+        with self._work:
+            self._jobs.append(job)
+            self._linger = LINGER
+            self._hire()
+
+    def _hire(self) -> None:
+        if self._idle:
+            self._work.notify()
+        elif len(self._workers) < MAX_THREADS:
+            worker = threading.Thread(target=self._labour, name="chained-models-worker", daemon=True)
+            self._workers.add(worker)
+            if not _begin(worker):
+                self._workers.discard(worker)
+
+    def _labour(self) -> None:
+        following: Iterable[Job] = ()
+        while (job := self._next_job(following)) is not None:
+            following = ()
+            try:
+                following = run(job)
+            except BaseException:
+                # The steps settle their save whatever happens, so this is a bug of ours; the worker must survive it.
+                logger.exception("a job raised; its worker goes on")
+            del job
+
+    def _next_job(self, following: Iterable[Job]) -> Job | None:
+        """The next job: in the order they came, with the followers of the last one at the end of the line."""
+        with self._work:
+            self._jobs.extend(following)
+            while not self._jobs:
+                self._idle += 1
+                called = self._work.wait(self._linger)
+                self._idle -= 1
+                if not called and not self._jobs:
+                    self._workers.discard(threading.current_thread())
+                    self._work.notify_all()  # for close(), which waits until all have left
+                    return None
+            job = self._jobs.popleft()
+            if self._jobs:
+                self._hire()
+            return job
+
+    # Times
+
+    def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
+        entry = (when, next(self._number), call)
+        with self._times:
+            heapq.heappush(self._wakes, entry)
+            if self._timer is None:
+                self._timer = threading.Thread(target=self._keep_time, name="chained-models-timer", daemon=True)
+                if not _begin(self._timer):
+                    self._timer = None
+            elif self._wakes[0] is entry:
+                self._times.notify()
+
+        def cancel() -> None:
+            with self._times:
+                if entry in self._wakes:
+                    self._wakes.remove(entry)
+                    heapq.heapify(self._wakes)
+                    self._times.notify()
+
+        return cancel
+
+    def _keep_time(self) -> None:
+        while True:
+            with self._times:
+                if not self._wakes:
+                    self._timer = None
+                    self._times.notify_all()
+                    return
+                left = self._wakes[0][0] - self.now()
+                if left > 0:
+                    self._times.wait(min(left, threading.TIMEOUT_MAX))
+                    continue
+            self._wake_due()
+
+    def _wake_due(self) -> float | None:
+        """Make the calls that are due; returns seconds until the next one, or None."""
+        while True:
+            with self._times:
+                if not self._wakes:
+                    return None
+                left = self._wakes[0][0] - self.now()
+                if left > 0:
+                    return left
+                call = heapq.heappop(self._wakes)[2]
+            assert call is not None
+            for job in call():
+                self.start(job)
+
+    # Waiting and ending
+
+    def help(self) -> float | None:
+        """Only where no thread could be made: do in this thread what they would do."""
+        with self._work:
+            unattended = bool(self._jobs) and not self._workers
+        if unattended:
+            for following in iter(self._help_once, None):
+                for job in following:
+                    self.start(job)
+        with self._times:
+            timed = bool(self._wakes) and self._timer is None
+        return self._wake_due() if timed else None
+
+    def _help_once(self) -> Iterable[Job] | None:
+        with self._work:
+            job = self._jobs.popleft() if self._jobs else None
+        return None if job is None else run(job)
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        condition.wait(seconds)
+
+    def rest(self) -> None:
+        """Let idle threads go now instead of later."""
+        with self._work:
+            if not self._jobs:
+                self._linger = 0.0
+                self._work.notify_all()
+
+    def close(self) -> None:
+        with self._times:
+            self._wakes.clear()
+            self._times.notify_all()
+            while self._timer is not None and self._timer is not threading.current_thread():
+                if not self._times.wait(1.0):
+                    break
+        self.rest()
+        with self._work:
+            # Only those who have nothing to do; one that hangs in a backend cannot be waited for.
+            self._work.wait_for(lambda: self._idle == 0, 1.0)
+
+    def after_fork(self) -> None:
+        """The child has none of the parent's threads, and its locks may have been held."""
+        self._reset()
+
+
+def _begin(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:
+        # "can't start new thread": at exit, or out of threads. The work stays in line for whoever waits, or comes next.
+        return False
+    return True

@@ -1,0 +1,295 @@
+"""Handles: what a save gives back. Real futures of the standard library, which can also be awaited.
+
+:class:`Handle` is the future, settled once and only by its chain; :class:`SaveHandle` adds the facts of a save. A handle is
+at the same time the machine's record of the save, so that a queued save is one object.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextvars import Context
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from ._machine import OUTCOMES, Chain, SaveState
+from ._record import Record, Verb
+from ._snapshot import Snapshot
+from .operation import Answer, Method, Operation
+from .policies import FailureRule, Outcome, RetryPolicy
+
+__all__ = ["Handle", "Host", "SaveHandle"]
+
+logger = logging.getLogger("chained_models")
+
+T = TypeVar("T")
+
+# Guards the moment in which a handle gets its Condition; see Handle._condition.
+_making = threading.Lock()
+
+_FINISHED = "FINISHED"
+_CANCELLED = "CANCELLED_AND_NOTIFIED"
+
+
+class Host(Protocol):
+    """What a handle needs of its dispatcher."""
+
+    def cancel(self, handle: Any) -> bool:
+        """Take the save out of its chain if it was never attempted."""
+        ...
+
+    def wait(self, handle: Any, timeout: float | None) -> bool:
+        """Block until the handle is done; False if the time is over first. Raises WouldDeadlock."""
+        ...
+
+    async def wait_async(self, handle: Any) -> None:
+        """Wait in an event loop until the handle is done."""
+        ...
+
+    def catch_up(self, handle: Any) -> None:
+        """Carry out what was left for this thread to do, before it looks at the outcome."""
+        ...
+
+
+class Handle(Future[T]):
+    """A future that its chain settles exactly once.
+
+    Works with `concurrent.futures.wait` and `as_completed`, and can be awaited. ``await handle`` is shielded: cancelling
+    the waiter never cancels the write; only :meth:`cancel` does, and only before the first attempt.
+    """
+
+    # Future.__init__ is not called: it makes a Condition and two lists, five times as dear as all the rest of a handle,
+    # and most handles are never waited for. These class attributes are what it would set.
+    _state = "PENDING"
+    _result: T | None = None
+    _exception: BaseException | None = None
+    _made: threading.Condition | None = None
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Any], Any]] = []
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        """Made when somebody waits. Whoever waits has made it under the module's lock, and `_settle` looks under the
+        same lock, so either it finds the Condition or the waiter finds the handle settled."""
+        made = self._made
+        if made is None:
+            with _making:
+                made = self._made
+                if made is None:
+                    made = self._made = threading.Condition()
+        return made
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody has waited for it or asked to be called."""
+        return self._made is not None or bool(self._done_callbacks)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait until it is settled, and return its value.
+
+        Args:
+            timeout: Seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            TimeoutError: It is not settled yet; the save goes on.
+            WouldDeadlock: This thread is the one that would do the work.
+            CancelledError: It was cancelled.
+            Exception: Why it failed.
+        """
+        self._await_end(timeout)
+        try:
+            if self._state == _CANCELLED:
+                raise CancelledError
+            if self._exception is not None:
+                raise self._exception
+            return self._result  # type: ignore[return-value]
+        finally:
+            self = None  # type: ignore[assignment]  # noqa: PLW0642 - breaks the cycle with the traceback
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait until it is settled, and return why it failed, or None. Raises as :meth:`result` does."""
+        self._await_end(timeout)
+        if self._state == _CANCELLED:
+            raise CancelledError
+        return self._exception
+
+    def _await_end(self, timeout: float | None) -> None:
+        if self._state in (_FINISHED, _CANCELLED):
+            self._host.catch_up(self)
+        elif not self._host.wait(self, timeout):
+            raise TimeoutError("not settled yet; the save goes on")
+
+    def cancel(self) -> bool:
+        """Take it out of its chain, if it was never attempted. False if it is too late."""
+        return self._host.cancel(self)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> T:
+        if self._state not in (_FINISHED, _CANCELLED):
+            await self._host.wait_async(self)
+        if self._state == _CANCELLED:
+            # asyncio's CancelledError would say that the *waiter* is to end.
+            raise CancelledError
+        return self.result(0)
+
+    def settle(self, value: T | None = None, error: BaseException | None = None, *, cancelled: bool = False) -> None:
+        """For the dispatcher: end it, wake who waits, call who asked. Later calls are a bug, and raise."""
+        with _making:
+            if self._state in (_FINISHED, _CANCELLED):
+                raise InvalidStateError(f"{self!r} was settled twice")
+            made = self._made
+            if made is None:
+                self._end(value, error, cancelled=cancelled)
+        if made is not None:
+            with made:
+                self._end(value, error, cancelled=cancelled)
+                for waiter in self._waiters:
+                    if cancelled:
+                        waiter.add_cancelled(self)
+                    elif error is not None:
+                        waiter.add_exception(self)
+                    else:
+                        waiter.add_result(self)
+                made.notify_all()
+        if self._done_callbacks:
+            self._call_back()
+
+    def _end(self, value: T | None, error: BaseException | None, *, cancelled: bool) -> None:
+        self._result = value
+        self._exception = error
+        self._state = _CANCELLED if cancelled else _FINISHED
+
+    def _call_back(self) -> None:
+        # Not the standard library's loop: there, a BaseException in one callback keeps the later ones from being called.
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except Exception:
+                logger.exception("a callback of %r raised; the chain goes on", self)
+
+    def disown(self) -> None:
+        """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
+        self._made = None
+        self._end(None, None, cancelled=True)
+
+    def set_result(self, result: T) -> NoReturn:
+        """Not for use: only the chain settles a handle."""
+        raise InvalidStateError("only its chain settles a save; use cancel() to take it out")
+
+    def set_exception(self, exception: BaseException | None) -> NoReturn:
+        """Not for use: only the chain settles a handle."""
+        raise InvalidStateError("only its chain settles a save; use cancel() to take it out")
+
+    def set_running_or_notify_cancel(self) -> NoReturn:
+        """Not for use: only the chain starts a save."""
+        raise InvalidStateError("only its chain starts a save")
+
+
+def after_fork() -> None:
+    """In a forked child: the lock may have been held at the fork."""
+    global _making  # noqa: PLW0603
+    _making = threading.Lock()
+
+
+class SaveHandle(Handle[T]):
+    """One queued write of one model; its result is the model.
+
+    Attributes:
+        id: Unique; also the idempotency key, unless it is a retry by hand.
+        model: The object that was saved.
+        verb: What was asked for.
+        method: What it became; None before the first attempt.
+        snapshot: The values that are (to be) sent, by attribute name. Not to be changed.
+        state: Where it is in its life.
+        attempts: Attempts made so far.
+        answer: What the backend answered, once it has.
+        error: Why it failed, or was abandoned; None otherwise.
+    """
+
+    # Facts of the machine; see `chained_models._machine.Save`.
+    state: SaveState = SaveState.PREPARING
+    seq = 0
+    token = 0
+    attempts = 0
+    started = 0.0
+    spent = 0.0
+    due = False
+    doubted = False
+    passes_halt = False
+    chain: Chain | None = None
+    # Filled as the save goes on.
+    snapshot: Snapshot = {}
+    before: SaveHandle[Any] | None = None
+    """The save of the same object in front of this one, while its answer may still move values of this one."""
+    became: Snapshot | None = None
+    """What the values became by the answer; None while that is open."""
+    method: Method | None = None
+    operation: Operation | None = None
+    answer: Answer | None = None
+    understood: Mapping[str, Any] | None = None
+    """The answer's values in field types; None if there were none, or they did not fit."""
+    error: BaseException | None = None
+    update_fields: frozenset[str] | None = None
+    force_insert = False
+    discard = False
+    interrupt: BaseException | None = None
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        model: T,
+        verb: Verb,
+        port: Any,
+        backend: Any,
+        record: Record,
+        facts: Any,
+        binding: Any,
+        policy: RetryPolicy,
+        timeout: float,
+        on_failure: FailureRule | None,
+        context: Context,
+        delivery: Any,
+    ) -> None:
+        super().__init__(host)
+        self.id = ""
+        self.idempotency_key = ""
+        self.model = model
+        self.verb = verb
+        self.port = port
+        self.backend = backend
+        self.record = record
+        self.facts = facts
+        self.binding = binding
+        self.policy = policy
+        self.timeout = timeout
+        self.on_failure = on_failure
+        self.context = context
+        self.delivery = delivery
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+        return OUTCOMES.get(self.state)
+
+    @property
+    def identity(self) -> Any:
+        """The identity of the stored thing, as soon as it is known."""
+        return self.record.current().identity
+
+    def running(self) -> bool:
+        """Whether it was attempted and has not settled."""
+        return not self.done() and self.attempts > 0
+
+    def __repr__(self) -> str:
+        attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""
+        return f"<SaveHandle {self} is {self.state.value}{attempts}>"
+
+    def __str__(self) -> str:
+        return f"{self.verb.value} {self.seq} of {self.record.current()}"

@@ -1,0 +1,266 @@
+"""ChainedSaveMixin: what a model class inherits.
+
+A plain class: no metaclass, no annotations, nothing asked of `__init__`; what it knows of an object is kept beside it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Hashable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_origin
+
+from ._record import Verb
+from .binding import Binding, Bound, backend_in_context, rebound, resolve
+from .chain import ModelChain
+from .exceptions import InvalidOption, ReservedName
+from .policies import FailureRule, RetryPolicy
+from .process import default_dispatcher
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+    from .handle import SaveHandle
+
+__all__ = ["ChainedSaveMixin"]
+
+_RESERVED = ("save", "delete", "refresh", "chain", "bind", "bound")
+_BINDING = "__chained_binding__"
+_BOUND = "__chained_bound__"
+
+
+class ChainedSaveMixin:
+    """Gives a model `save()`, `delete()`, `refresh()` and `chain`, and its class `bind()` and `bound()`.
+
+    Class keywords are those of :meth:`bind`::
+
+        class Basket(ChainedSaveMixin, BaseModel, backend=RestBackend("https://shop.example/api"), resource="baskets"):
+            id: int | None = None
+            items: list[str] = []
+    """
+
+    # So that a slots class stays one, and yet can be referred to weakly: what we know of an object goes when it does.
+    __slots__ = ("__weakref__",)
+
+    def __init_subclass__(
+        cls,
+        *,
+        backend: Any = None,
+        resource: str | None = None,
+        identity: str | tuple[str, ...] | None = None,
+        identity_by: Literal["server", "client"] | None = None,
+        ordering_key: Callable[[Any], Hashable] | str | None = None,
+        on_failure: FailureRule | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        dispatcher: Dispatcher | None = None,
+        **others: Any,
+    ) -> None:
+        super().__init_subclass__(**others)
+        _refuse_reserved_names(cls)
+        options = {
+            "resource": resource,
+            "identity": identity,
+            "identity_by": identity_by,
+            "ordering_key": ordering_key,
+            "on_failure": on_failure,
+            "retry": retry,
+            "timeout": timeout,
+            "dispatcher": dispatcher,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        # A class that is made again (dataclass with slots, attrs) brings its binding along, and comes without keywords.
+        if backend is not None or given:
+            _bind(cls, backend, given)
+
+    @classmethod
+    def bind(
+        cls,
+        backend: Any,
+        *,
+        resource: str | None = None,
+        identity: str | tuple[str, ...] | None = None,
+        identity_by: Literal["server", "client"] | None = None,
+        ordering_key: Callable[[Any], Hashable] | str | None = None,
+        on_failure: FailureRule | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
+        """Say where, and how, models of this class are saved. What was said before, and is left out here, stays.
+
+        Args:
+            backend: Carries out the operations.
+            resource: Collection, or a route template such as "orders/{order_id}/lines".
+            identity: Name of the field, or names of the fields, that say which stored thing it is.
+            identity_by: "server" if the backend chooses identities, "client" if the program does. Left out: server, if
+                the identity is one field whose default is None.
+            ordering_key: Chooses the chain: a function of the model, or the name of an attribute. Left out: one chain for
+                each stored thing.
+            on_failure: What the chain does after a failed save: one rule, or one for each failure class.
+            retry: How often and how long to try.
+            timeout: Seconds that one attempt has.
+            dispatcher: Who carries it out; left out: the default dispatcher.
+
+        Raises:
+            InvalidOption: An option makes no sense for this class or backend.
+            UnsupportedBackend: The dispatcher's driver cannot run this backend.
+            UnsupportedModel: No adapter knows this kind of class.
+        """
+        options = {
+            "resource": resource,
+            "identity": identity,
+            "identity_by": identity_by,
+            "ordering_key": ordering_key,
+            "on_failure": on_failure,
+            "retry": retry,
+            "timeout": timeout,
+            "dispatcher": dispatcher,
+        }
+        before = cls.__dict__.get(_BINDING)
+        _bind(cls, backend, {name: value for name, value in options.items() if value is not None})
+        try:
+            _bound_of(cls)
+        except BaseException:
+            type.__setattr__(cls, _BINDING, before) if before is not None else type.__delattr__(cls, _BINDING)
+            raise
+
+    @classmethod
+    def bound(cls, backend: Any) -> AbstractContextManager[None]:
+        """Save this class to another backend within a ``with`` block, in the current context (thread or task) only.
+
+        The backend of a save is the one at the `save()` call, whenever it is sent.
+        """
+        _dispatcher_of(_bound_of(cls, backend)).check(backend)
+        return rebound(cls, backend)
+
+    def save(
+        self,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        patch: bool = False,
+        update_fields: Collection[str] | None = None,
+        force_insert: bool = False,
+        timeout: float | None = None,
+    ) -> SaveHandle[Self]:
+        """Store the model as it is now: at once if nothing of it is in flight, else when its turn comes.
+
+        Args:
+            attributes: Set on the model first.
+            patch: Send only what differs from what is known to be stored.
+            update_fields: Send only these attributes.
+            force_insert: Create it, whatever is known.
+            timeout: Seconds that one attempt has.
+
+        Returns:
+            A handle; safe to ignore.
+
+        Raises:
+            NotBound: The class has no backend.
+            Deleted: The model was deleted.
+            IdentityChanged: It is stored under another identity.
+            SnapshotError: An attribute cannot be copied.
+            Exception: Whatever the model's own library raises for an invalid model.
+        """
+        bound, backend = _target(self)
+        names = None if update_fields is None else _names(update_fields, bound)
+        return _dispatcher_of(bound).submit(
+            self,
+            bound,
+            backend,
+            Verb.PATCH if patch or names is not None else Verb.SAVE,
+            attributes=() if attributes is None else list(attributes.items()),
+            update_fields=names,
+            force_insert=force_insert,
+            timeout=_seconds(timeout),
+        )
+
+    def delete(self, *, timeout: float | None = None) -> SaveHandle[Self]:
+        """Remove the stored thing, when its turn comes. Calling it again returns the same handle.
+
+        Args:
+            timeout: Seconds that one attempt has.
+        """
+        bound, backend = _target(self)
+        return _dispatcher_of(bound).submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout))
+
+    def refresh(self, *, discard: bool = False, timeout: float | None = None) -> SaveHandle[Self]:
+        """Read the stored values, when its turn comes; attributes that were changed meanwhile stay as they are.
+
+        Args:
+            discard: Take all stored values, and lose what was changed.
+            timeout: Seconds that one attempt has.
+        """
+        bound, backend = _target(self)
+        return _dispatcher_of(bound).submit(
+            self, bound, backend, Verb.REFRESH, discard=discard, timeout=_seconds(timeout)
+        )
+
+    @property
+    def chain(self) -> ModelChain[Self]:
+        """The model's chain, and what is known of the model."""
+        bound, backend = _target(self)
+        dispatcher = _dispatcher_of(bound)
+        port = dispatcher.port(backend)
+        return ModelChain(dispatcher, self, bound, port, dispatcher.facts(port, self, bound))
+
+
+def _bind(cls: type, backend: Any, options: dict[str, Any]) -> None:
+    before: Binding = getattr(cls, _BINDING, Binding())
+    binding = before.with_options(backend, options)
+    if binding.backend is not None and binding.dispatcher is not None:
+        binding.dispatcher.check(binding.backend)
+    type.__setattr__(cls, _BINDING, binding)
+
+
+def _bound_of(cls: type, backend: Any = None) -> Bound:
+    """The class's binding, resolved; remembered per class, for a subclass has other fields."""
+    binding: Binding = getattr(cls, _BINDING, Binding())
+    kept: Bound | None = cls.__dict__.get(_BOUND)
+    if kept is not None and kept.binding is binding and kept.model.type is cls:
+        return kept
+    bound = resolve(cls, binding, backend)
+    if binding.backend is not None:
+        type.__setattr__(cls, _BOUND, bound)
+    return bound
+
+
+def _target(model: ChainedSaveMixin) -> tuple[Bound, Any]:
+    cls = type(model)
+    backend = backend_in_context(cls)
+    bound = _bound_of(cls, backend)
+    return bound, bound.binding.backend if backend is None else backend
+
+
+def _dispatcher_of(bound: Bound) -> Dispatcher:
+    return bound.binding.dispatcher or default_dispatcher()
+
+
+def _names(names: Collection[str], bound: Bound) -> frozenset[str]:
+    if isinstance(names, str):
+        raise InvalidOption(f"update_fields={names!r}: a list of names is needed, [{names!r}]")
+    fields = bound.adapter.fields(bound.model.type)
+    unknown = sorted(str(name) for name in names if name not in fields)
+    if unknown:
+        raise InvalidOption(f"update_fields: there is no field {', '.join(unknown)}; the fields are {', '.join(fields)}")
+    return frozenset(names)
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is not None and not timeout > 0:
+        raise InvalidOption(f"timeout={timeout!r}: seconds, more than 0")
+    return timeout
+
+
+def _refuse_reserved_names(cls: type) -> None:
+    """A field called like one of our verbs would silently replace it; a method is a deliberate override."""
+    annotations = inspect.get_annotations(cls)
+    for name in _RESERVED:
+        annotated = name in annotations and "ClassVar" not in str(annotations[name])
+        value = cls.__dict__.get(name)
+        method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
+        if (annotated and get_origin(annotations[name]) is not ClassVar) or not (value is None or method):
+            raise ReservedName(
+                f"{cls.__qualname__}.{name}: this name belongs to ChainedSaveMixin; rename the field, and give "
+                f"{name!r} as its alias or column name"
+            )

@@ -1,0 +1,280 @@
+"""Mapped SQLAlchemy classes: declarative, MappedAsDataclass, SQLModel tables, imperative mappings.
+
+What counts is what the mapper says, so one adapter does for all of them: the attributes that stand for a column of a
+table. Relationships, hybrids, synonyms and SQL expressions are not saved.
+
+The functions that need SQLAlchemy import it themselves: this module is imported to ask whether a class is mapped, in
+programs that have no SQLAlchemy too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._snapshot import MISSING, Missing
+from ..exceptions import AttachedInstance, SnapshotError
+from ..protocols import Origin
+from ._column_values import constant, fitted, json_value, plain_copy, plain_view
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column, ColumnElement
+    from sqlalchemy.orm import InstanceState, Mapper, Session
+
+__all__ = ["ADAPTER", "MappedAdapter"]
+
+
+class MappedAdapter:
+    """The :class:`~chained_models.protocols.Adapter` of mapped classes."""
+
+    def accepts(self, model_type: type) -> bool:
+        # Who has mapped a class has imported SQLAlchemy. Asked like this it does not configure the mappers, which may
+        # name classes that are not defined yet.
+        inspect = getattr(sys.modules.get("sqlalchemy"), "inspect", None)
+        return inspect is not None and getattr(inspect(model_type, raiseerr=False), "is_mapper", False)
+
+    def fields(self, model_type: type) -> tuple[str, ...]:
+        return tuple(_columns(_mapper(model_type)))
+
+    def identity_fields(self, model_type: type) -> tuple[str, ...]:
+        mapper = _mapper(model_type)
+        return tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+
+    def server_given(self, model_type: type, names: tuple[str, ...]) -> bool:
+        """A single column that gets its value when the row is inserted, be it from the database or a Python default."""
+        attributes = _mapper(model_type).column_attrs
+        if len(names) != 1 or names[0] not in attributes:
+            return False
+        # A subclass with a table of its own has two: its foreign key, and the base's, which is the one that is given.
+        return any(map(_given_at_insert, attributes[names[0]].columns))
+
+    def snapshot(self, model: Any) -> dict[str, Any]:
+        """Columns only. What was never set on a new object is left out, so that defaults apply; so is what is deferred.
+
+        Raises:
+            AttachedInstance: The object is pending, deleted, or flushed in the open transaction of its Session.
+            SnapshotError: A value cannot be copied, or is expired and there is no Session that could load it at once.
+        """
+        state = _state(model)
+        _refuse_unfinished(model, state)
+        columns = _columns(state.mapper)
+        _load_expired(state, columns)
+        values = state.dict
+        taken = {}
+        for name in columns:
+            if name in values:
+                try:
+                    taken[name] = _copied(values[name])
+                except Exception as error:
+                    raise SnapshotError(
+                        f"{type(model).__qualname__}.{name} cannot be copied: {error or type(error).__name__}"
+                    ) from error
+        return taken
+
+    def peek(self, model: Any, name: str) -> Any | Missing:
+        state = _state(model)
+        value = state.dict.get(name, MISSING)
+        if value is MISSING and state.identity is not None:  # expired: the identity is known all the same
+            value = dict(zip(self.identity_fields(type(model)), state.identity, strict=True)).get(name, MISSING)
+        return plain_view(value)
+
+    def load(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        columns, given = _columns(_mapper(model_type)), _names_by_alias(model_type)
+        loaded = {}
+        for key, value in values.items():
+            name = given.get(key, key)
+            if (column := columns.get(name)) is None:
+                continue
+            try:
+                loaded[name] = fitted(column.type, value)
+            except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{model_type.__qualname__}.{name} is a {column.type!r}; the answer is not") from error
+        return loaded
+
+    def plain(self, model_type: type, name: str, value: Any) -> Any:
+        return plain_copy(value)
+
+    def assign(self, model: Any, name: str, value: Any) -> None:
+        """Set an attribute to a value that is as it shall be: no validator and no "set" event sees it.
+
+        A validator that hashes a password would hash the hash. The attribute counts as changed until :meth:`stored`.
+        """
+        from sqlalchemy.orm import attributes
+
+        attributes.set_committed_value(model, name, value)
+        state = _state(model)
+        if not constant(value):
+            # What a Session does after it has read a value: MutableDict and its kin wrap it on this event.
+            state.manager.dispatch.refresh(state, None, [name])
+        attributes.flag_modified(model, name)
+
+    def dump(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        """JSON types under the attribute's name; an SQLModel's under its alias, where it has one."""
+        pydantic_fields = getattr(model_type, "model_fields", {})
+        dumped = {}
+        for name, value in values.items():
+            info = pydantic_fields.get(name)
+            alias = info and (info.serialization_alias or info.alias)
+            try:
+                dumped[alias or name] = json_value(value)
+            except TypeError as error:
+                raise TypeError(f"{model_type.__qualname__}.{name}: {error}") from error
+        return dumped
+
+    def origin(self, model: Any) -> Origin:
+        """The mapper's committed state. Take the snapshot first: it loads what is expired, and this loads nothing.
+
+        A value that could have been changed in place since it was loaded is left out, and so counts as changed.
+        """
+        state = _state(model)
+        if not state.has_identity:
+            return Origin(base=None, stored=False)
+        known = {name: _committed(state, name) for name in _columns(state.mapper)}
+        version = _version_name(state.mapper)
+        return Origin(
+            base={name: value for name, value in known.items() if value is not MISSING and constant(value)},
+            stored=True,
+            version=(known[version] or None) if version in known else None,
+        )
+
+    def attached(self, model: Any) -> bool:
+        return _state(model).session is not None
+
+    def stored(self, model: Any, names: Iterable[str]) -> None:
+        """What is stored is no longer a change that a Session would write; a new object becomes a detached one.
+
+        Give it the values of the answer first (:meth:`assign`), the identity among them; without one, a new object
+        stays new. The version counts as stored in any case: only the backend moves it.
+        """
+        from sqlalchemy.orm import attributes, make_transient_to_detached
+
+        state = _state(model)
+        if state.pending or state.deleted:
+            return  # added to a Session, or deleted in one, while the save was on its way: now that is in charge
+        columns, values = _columns(state.mapper), state.dict
+        settled = {name for name in (*names, _version_name(state.mapper)) if name in columns and name in values}
+        if state.has_identity:
+            for name in settled:
+                attributes.set_committed_value(model, name, values[name])
+        elif all(values.get(name) is not None for name in self.identity_fields(type(model))):
+            edited = values.keys() & columns.keys() - settled - set(self.identity_fields(type(model)))
+            make_transient_to_detached(model)
+            for name in edited:
+                attributes.flag_modified(model, name)
+            # It also marks what was never set as expired, and so unreadable without a Session. It was None before.
+            state.expired_attributes.difference_update(columns)
+
+
+ADAPTER = MappedAdapter()
+
+
+def _mapper(model_type: type) -> Mapper[Any]:
+    from sqlalchemy import inspect
+
+    return inspect(model_type)
+
+
+def _state(model: Any) -> InstanceState[Any]:
+    from sqlalchemy import inspect
+
+    state: InstanceState[Any] = inspect(model)
+    return state
+
+
+def _columns(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
+    """The attributes that stand for a column of a table, with that column, in order of the mapping."""
+    from sqlalchemy import Column
+
+    return {
+        attribute.key: column
+        for attribute in mapper.column_attrs
+        if isinstance(column := attribute.columns[0], Column)  # not a column_property over an SQL expression
+    }
+
+
+def _given_at_insert(column: ColumnElement[Any]) -> bool:
+    from sqlalchemy import Column, Table
+
+    return isinstance(column, Column) and (
+        column.default is not None
+        or column.server_default is not None
+        or (isinstance(column.table, Table) and column is column.table.autoincrement_column)
+    )
+
+
+def _version_name(mapper: Mapper[Any]) -> str | None:
+    column = mapper.version_id_col
+    return None if column is None else mapper.get_property_by_column(column).key
+
+
+def _names_by_alias(model_type: type) -> dict[str, str]:
+    """The aliases of an SQLModel's fields; other mapped classes have none."""
+    return {
+        alias: name
+        for name, info in getattr(model_type, "model_fields", {}).items()
+        for alias in (info.alias, info.validation_alias, info.serialization_alias)
+        if isinstance(alias, str)
+    }
+
+
+def _copied(value: Any) -> Any:
+    if hasattr(value, "__clause_element__") or hasattr(value, "_annotations"):
+        raise TypeError("it is an SQL expression; set a plain value")
+    return plain_copy(value)
+
+
+def _committed(state: InstanceState[Any], name: str) -> Any | Missing:
+    """The value as last loaded or flushed, without I/O."""
+    history = state.attrs[name].history
+    known = (*(history.unchanged or ()), *(history.deleted or ()))
+    return known[0] if known else MISSING
+
+
+def _refuse_unfinished(model: Any, state: InstanceState[Any]) -> None:
+    """Two sessions must not write one row at a time: ours would wait for the caller's, or insert the row twice."""
+    session, what = state.session, type(model).__qualname__
+    if session is None:
+        return
+    if state.pending:
+        raise AttachedInstance(f"this {what} is pending in a Session, which will insert it; commit or expunge it first")
+    if state.deleted or model in session.deleted:
+        raise AttachedInstance(f"this {what} is deleted in its Session; commit, or roll back, first")
+    if _flushed(session, state):
+        raise AttachedInstance(f"this {what} was flushed in the open transaction of its Session; commit it first")
+
+
+def _flushed(session: Session, state: InstanceState[Any]) -> bool:
+    """Whether the open transaction of `session` holds a write of this object, savepoints included.
+
+    Nothing public tells. SessionTransaction keeps these sets to know what a rollback must expire; they are private, of
+    one form since SQLAlchemy 1.4, and the tests watch them on each version. Rejected: listening to `after_flush` on
+    every Session of the program.
+    """
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    while transaction is not None:
+        if state in transaction._new or state in transaction._dirty or state in transaction._deleted:
+            return True
+        transaction = transaction.parent
+    return False
+
+
+def _load_expired(state: InstanceState[Any], columns: Iterable[str]) -> None:
+    """Load what a commit has expired: here and now, in the thread that may use the object's Session."""
+    attributes = state.mapper.column_attrs
+    expired = [name for name in columns if name in state.expired_attributes and not attributes[name].deferred]
+    if not expired:
+        return
+    what = state.class_.__qualname__
+    if state.session is None:
+        raise SnapshotError(
+            f"this {what} is detached, and its attributes are expired: nothing can be read from it. "
+            "Use sessionmaker(expire_on_commit=False), or refresh it before it leaves its Session"
+        )
+    if state.async_session is not None:
+        raise SnapshotError(
+            f"this {what} is expired, and loading it would need an await. Use "
+            "async_sessionmaker(expire_on_commit=False), or `await session.refresh(...)` before the save"
+        )
+    for name in expired:
+        getattr(state.obj(), name)  # the first one loads all of them

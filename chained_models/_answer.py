@@ -62,10 +62,11 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
     """Let the end of a save move the base, the waiting snapshots of the object, and the object itself."""
     facts = save.facts
     with facts.latch:
-        if outcome is Outcome.CANCELLED and facts.last is save:
-            facts.last = save.before
-            return Merged()
         if save.operation is None:
+            # It never got to be sent, so the next save of the object follows the one before it.
+            if facts.last is save:
+                before = save.before
+                facts.last = before if before is not None and before.outcome is None else None
             return Merged()
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values

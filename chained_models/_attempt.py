@@ -17,13 +17,12 @@ from .binding import Bound
 from .exceptions import BackendError, IdentityChanged, InDoubt, Rejected
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
+from .protocols import Call
 
 __all__ = ["execute"]
 
-Calls = Generator[tuple[Callable[[], Any], float | None], Any, Answer]
 
-
-def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Calls:
+def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
     """Carry out one attempt; returns the answer, which is also understood.
 
     Args:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ._lane import LaneState
 from ._machine import Chain, Effect, Machine, SaveState, Settled
+from ._merge import Facts
+from ._port import Port
 from ._record import Life, Record, Verb
 from .exceptions import (
     Abandoned,
@@ -59,8 +61,9 @@ class Ledger:
         """
         if self.closed:
             raise DispatcherClosed
-        record = self._record(save, identity, stored=stored)
-        save.record = save.facts.record = record
+        record = save.record = self.adopt(save.port, save.facts, save.binding.model.type, identity, stored=stored)
+        if identity is not None and record.identity is not None and record.identity != identity:
+            raise IdentityChanged(f"{record} is stored under this identity and keeps it; make a new object for another")
         if record.deletion is not None or record.life is Life.DELETED:
             if save.verb is not Verb.DELETE:
                 raise Deleted(f"{record} was deleted; make a new object to store it again")
@@ -79,18 +82,20 @@ class Ledger:
             record.deletion = save
         return None
 
-    def _record(self, save: SaveHandle[Any], identity: Any, *, stored: bool) -> Record:
-        record: Record = save.facts.record.current()
-        if identity is None:
-            return record
-        untouched = record.life is Life.NEW and not record.unsettled
-        if record.identity == identity:
-            if stored and untouched:
+    @staticmethod
+    def adopt(port: Port, facts: Facts, model_type: type, identity: Any, *, stored: bool) -> Record:
+        """The record that an object stands for, given the identity that it holds now.
+
+        As long as nothing was sent for an object, its identity may still be set by hand; it then shares the record, and so
+        the chain, of all objects with that identity.
+        """
+        record: Record = facts.record.current()
+        if identity is not None and record.life is Life.NEW and not record.unsettled:
+            if record.identity != identity:
+                record = port.record(model_type, record.label, identity, stored=stored)
+            elif stored:
                 record.life = Life.LIVE
-        elif untouched:
-            return save.port.record(save.binding.model.type, record.label, identity, stored=stored)  # type: ignore[no-any-return]
-        elif record.identity is not None:
-            raise IdentityChanged(f"{record} is stored under this identity and keeps it; make a new object for another")
+        facts.record = record
         return record
 
     def fill(self, save: SaveHandle[Any]) -> list[Effect]:
@@ -150,9 +155,7 @@ class Ledger:
         effects = machine.finished(save, token, verdict) or []
         return self._counted([*effects, *more]), verdict, True
 
-    def overdue(
-        self, lane: LaneState[Chain], guarantees: dict[int, Guarantee]
-    ) -> tuple[list[Effect], float | None]:
+    def overdue(self, lane: LaneState[Chain], guarantees: dict[int, Guarantee]) -> tuple[list[Effect], float | None]:
         """Give up attempts that are over their whole time; returns the effects and when to look again."""
         expired, next_look = self.machine.overdue(lane)
         effects: list[Effect] = []

@@ -88,7 +88,11 @@ TRANSITIONS: dict[SaveState, dict[Input, SaveState]] = {
         Input.DOUBT: SaveState.IN_DOUBT,
         **_ENDINGS,
     },
-    SaveState.BACKING_OFF: {Input.START: SaveState.IN_FLIGHT, Input.FAIL: SaveState.FAILED, Input.ABANDON: SaveState.ABANDONED},
+    SaveState.BACKING_OFF: {
+        Input.START: SaveState.IN_FLIGHT,
+        Input.FAIL: SaveState.FAILED,
+        Input.ABANDON: SaveState.ABANDONED,
+    },
     SaveState.IN_DOUBT: {
         Input.START: SaveState.IN_FLIGHT,
         # The attempt that was over its time has ended after all.

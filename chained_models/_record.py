@@ -98,7 +98,9 @@ class Record:
             return Method.DELETE if self.identity is not None else None
         if verb is Verb.REFRESH:
             if self.identity is None:
-                raise MissingIdentity(f"{self.label} has no identity yet, so there is nothing to refresh; save it first")
+                raise MissingIdentity(
+                    f"{self.label} has no identity yet, so there is nothing to refresh; save it first"
+                )
             return Method.READ
         if self.life is Life.NEW:
             return Method.CREATE

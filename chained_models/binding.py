@@ -185,7 +185,9 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
     return Bound(binding, resource, adapter, registered, server_given)
 
 
-_rebound: contextvars.ContextVar[Mapping[type, Any] | None] = contextvars.ContextVar("chained_models_rebound", default=None)
+_rebound: contextvars.ContextVar[Mapping[type, Any] | None] = contextvars.ContextVar(
+    "chained_models_rebound", default=None
+)
 
 
 @contextlib.contextmanager

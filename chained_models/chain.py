@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -158,19 +157,15 @@ class ModelChain(Chain, Generic[T]):
 
     @property
     def _key(self) -> Any:
-        record = self._record()
-        if record.unsettled or record.chain_key is not None and self._host.chain_state(record.chain_key) is not None:
+        record = self._record
+        if record.unsettled or (record.chain_key is not None and self._host.chain_state(record.chain_key) is not None):
             return record.chain_key
         choose = self._bound.binding.ordering_key
         return record if choose is None else (self._port, choose(self._model))
 
+    @property
     def _record(self) -> Record:
         record: Record = self._facts.record.current()
-        if record.life is Life.NEW and not record.unsettled and record.identity is None:
-            # Built by hand with an identity: it shares the chain of all who have that identity.
-            identity = self._bound.identity_of(self._model)
-            known = None if identity is None else self._port.records.get((self._bound.model.type, identity))
-            return record if known is None else known
         return record
 
     def pause(self) -> None:
@@ -180,13 +175,7 @@ class ModelChain(Chain, Generic[T]):
     @property
     def is_new(self) -> bool:
         """Whether the object is not known to be stored."""
-        record = self._record()
-        if record.life is Life.NEW and not record.unsettled:
-            origin = self._bound.adapter.origin(self._model)
-            if origin is not None:
-                return not origin.stored
-            return not (self._bound.server_given and self._bound.identity_of(self._model) is not None)
-        return record.life in (Life.NEW, Life.CREATING)
+        return self._record.life in (Life.NEW, Life.CREATING)
 
     def unsaved_changes(self) -> dict[str, Any]:
         """The attributes, by name, whose value differs from what the object last knew to be stored.
@@ -203,7 +192,7 @@ class ModelChain(Chain, Generic[T]):
                 base = origin.base if origin is not None and origin.stored else base
             if base is None:
                 raise BaseUnknown(
-                    f"it is not known what is stored of {self._facts.record.current()}; save or refresh it first, "
+                    f"it is not known what is stored of {self._record}; save or refresh it first, "
                     "or call mark_saved() if it is as the backend has it"
                 )
             snapshot = adapter.snapshot(self._model)
@@ -251,10 +240,19 @@ def _successor(failed: SaveHandle[Any]) -> SaveHandle[Any]:
         policy=failed.policy,
         timeout=failed.timeout,
         on_failure=failed.on_failure,
-        context=failed.context.copy() if isinstance(failed.context, contextvars.Context) else failed.context,
+        context=failed.context.copy(),
         delivery=failed.delivery,
     )
-    for fact in ("idempotency_key", "snapshot", "operation", "method", "update_fields", "force_insert", "discard", "doubted"):
+    for fact in (
+        "idempotency_key",
+        "snapshot",
+        "operation",
+        "method",
+        "update_fields",
+        "force_insert",
+        "discard",
+        "doubted",
+    ):
         setattr(successor, fact, getattr(failed, fact))
     return successor
 

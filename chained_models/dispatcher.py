@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from random import random
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from . import _attempt
 from ._announcer import Announcer
@@ -27,13 +27,13 @@ from ._lane import Lane, LaneState
 from ._machine import Chain as ChainState
 from ._machine import Effect, Idle, Settled, Start, Wake
 from ._ledger import Ledger
-from ._merge import Facts
+from ._merge import Facts, Merged
 from ._port import Port
 from ._record import Record, Verb
 from ._waiting import Patience
 from ._weakmap import WeakIdMap
 from .binding import Bound
-from .chain import Chain
+from .chain import Chain, ModelChain
 from .drivers import Drivers
 from .events import EventName
 from .exceptions import Stuck, WouldDeadlock
@@ -56,22 +56,27 @@ _EVENT_FOR: dict[Outcome, EventName] = {
     Outcome.CANCELLED: "cancelled",
 }
 
+M = TypeVar("M")
+
 Jobs = list[tuple[Driver, Job]]
 
 
-class _Gate:
-    """The lock. Knows when its own thread comes a second time (a signal handler, a finalizer), and refuses.
+class _Deciding:
+    """The lock: ``with self._deciding as ledger``. The ledger knows the time inside.
 
-    Letting it in would show it half-moved state; a plain lock would hang for ever.
+    Knows when its own thread comes a second time (a signal handler, a finalizer), and refuses: letting it in would show it
+    half-moved state; a plain lock would hang for ever.
     """
 
-    __slots__ = ("_inside", "_lock")
+    __slots__ = ("_clock", "_inside", "_ledger", "_lock")
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._lock = threading.RLock()
         self._inside = False
+        self._ledger = ledger
+        self._clock = clock
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Ledger:
         self._lock.acquire()
         if self._inside:
             self._lock.release()
@@ -79,6 +84,7 @@ class _Gate:
                 "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
             )
         self._inside = True
+        return self._ledger
 
     def __exit__(self, *_: object) -> None:
         self._inside = False
@@ -109,8 +115,8 @@ class Dispatcher:
         living.add(self)
 
     def _start_afresh(self) -> None:
-        self._gate = _Gate()
         self._ledger = Ledger()
+        self._deciding = _Deciding(self._ledger, self._drivers.now)
         self._announcer = Announcer(self._post)
         self._patience = Patience(self._drivers, self._announcer)
         self._ports: WeakIdMap[Any, Port] = WeakIdMap()
@@ -144,7 +150,7 @@ class Dispatcher:
         port = self.port(backend)
         port.driver.claim()
         port.driver.help()
-        facts = self.facts(port, model, bound)
+        facts = self.facts(port, model)
         adapter = bound.adapter
         with facts.latch:
             facts.thread = threading.get_ident()
@@ -173,8 +179,8 @@ class Dispatcher:
             identity = bound.identity_of(model)
             origin = adapter.origin(model)
             stored = bound.server_given if origin is None else origin.stored
-            with self._gate:
-                earlier = self._ledger.reserve(save, key, identity, stored=stored)
+            with self._deciding as ledger:
+                earlier = ledger.reserve(save, key, identity, stored=stored)
             if earlier is not None:
                 return earlier
             try:
@@ -184,15 +190,14 @@ class Dispatcher:
                     origin = adapter.origin(model) or origin
                     facts.base, facts.version = origin.base, origin.version
             except BaseException:
-                with self._gate:
-                    effects = self._ledger.withdraw(save)
+                with self._deciding as ledger:
+                    effects = ledger.withdraw(save)
                 self._run(effects)
                 raise
             if not save.passes_halt:
                 save.before, facts.last = facts.last, save
-            with self._gate:
-                self._ledger.machine.now = port.driver.now()
-                effects = self._ledger.fill(save)
+            with self._deciding as ledger:
+                effects = ledger.fill(save)
         self._run(effects)
         return save
 
@@ -204,7 +209,7 @@ class Dispatcher:
         lane = getattr(backend, "lane", None)
         if lane is None:
             lane = Lane()
-        with self._gate:
+        with self._deciding as ledger:
             port = self._ports.get(backend)
             if port is not None:
                 return port
@@ -217,22 +222,30 @@ class Dispatcher:
                 driver.lost = partial(_lost, weakref.ref(self), weakref.ref(driver))
             return self._ports.setdefault(backend, Port(state, driver))
 
-    def facts(self, port: Port, model: Any, bound: Bound) -> Facts:
+    def facts(self, port: Port, model: Any) -> Facts:
         """What `model` knows of that backend."""
         facts = port.objects.get(model)
         if facts is None:
             facts = Facts(Record(type(model).__name__))
-            origin = bound.adapter.origin(model)
-            if origin is not None and origin.stored:
-                facts.base, facts.version = origin.base, origin.version
             facts = port.objects.setdefault(model, facts)
         return facts
+
+    def chain_of(self, model: M, bound: Bound, backend: Any) -> ModelChain[M]:
+        """The view of the chain that `model` is in, or would be in."""
+        port = self.port(backend)
+        facts = self.facts(port, model)
+        origin = bound.adapter.origin(model)
+        stored = bound.server_given if origin is None else origin.stored
+        identity = bound.identity_of(model)
+        with self._deciding as ledger:
+            ledger.adopt(port, facts, bound.model.type, identity, stored=stored)
+        return ModelChain(self, model, bound, port, facts)
 
     def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
         """The user says that an object is as the backend has it."""
         with facts.latch:
-            with self._gate:
-                self._ledger.identify(port, facts.record.current(), model_type, identity)
+            with self._deciding as ledger:
+                ledger.identify(port, facts.record.current(), model_type, identity)
             facts.base, facts.version = base, version
 
     @staticmethod
@@ -299,13 +312,10 @@ class Dispatcher:
             raise interrupt
         return following
 
-    def _completed(
-        self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None
-    ) -> Jobs:
+    def _completed(self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
         guarantee = Guarantee.PLAIN if error is None else guarantee_of(save.backend, save.binding.model.type)
-        with self._gate:
-            self._ledger.machine.now = save.port.driver.now()
-            effects, verdict, current = self._ledger.completed(save, token, answer, error, guarantee, random())
+        with self._deciding as ledger:
+            effects, verdict, current = ledger.completed(save, token, answer, error, guarantee, random())
         if not current:
             self._announcer.tell("stale", save, error=error)
         elif verdict is not None and verdict.ruling is Ruling.RETRY:
@@ -321,22 +331,34 @@ class Dispatcher:
         assert chain is not None and outcome is not None
         effects: list[Effect] = []
         with self._announcer:
-            merged = merge(save, outcome)
+            merged = self._merge(save, outcome)
             heard = self._announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
             if save.error is not None and not heard and not save.awaited:
                 logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
-            save.settle(save.model, save.error, cancelled=outcome is Outcome.CANCELLED)
+            try:
+                save.settle(save.model, save.error, cancelled=outcome is Outcome.CANCELLED)
+            except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
+                save.interrupt = interrupt
             if release:
-                with self._gate:
-                    self._ledger.machine.now = save.port.driver.now()
-                    effects = self._ledger.machine.released(chain)
+                with self._deciding as ledger:
+                    effects = ledger.machine.released(chain)
             if effects and isinstance(effects[-1], Idle):
                 del effects[-1]
                 self._announcer.emit("idle", save)
-        with self._gate:
-            self._ledger.finishing.discard(save.seq)
+        with self._deciding as ledger:
+            ledger.finishing.discard(save.seq)
         self._patience.changed()
         return self._carry_out(effects)
+
+    @staticmethod
+    def _merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
+        try:
+            return merge(save, outcome)
+        except Exception as error:  # noqa: BLE001 - a model may do what it likes; the write has happened all the same
+            logger.warning("%s: the answer could not be merged (%s)", save, type(error).__name__)
+        except BaseException as interrupt:  # noqa: BLE001 - raised again when the chain has gone on
+            save.interrupt = interrupt
+        return Merged()
 
     def _finish_there(self, save: SaveHandle[Any], *, release: bool) -> None:
         for driver, job in self._finish(save, release=release):
@@ -348,15 +370,16 @@ class Dispatcher:
     # Time
 
     def _woke(self, save: SaveHandle[Any], token: int) -> list[Job]:
-        with self._gate:
-            self._ledger.machine.now = save.port.driver.now()
-            effects = self._ledger.machine.woke(save, token)
+        with self._deciding as ledger:
+            effects = ledger.machine.woke(save, token)
         self._run(effects)
         return []
 
     def _look_after(self, lane: LaneState[ChainState], driver: Driver, when: float) -> None:
         """See to it that somebody looks at the attempts in flight at that time. One timer a lane, not one an attempt."""
-        with self._gate:
+        if when >= lane.look_at:
+            return  # looked at without the lock, to save a passage for each attempt, and again with it
+        with self._deciding as ledger:
             if when >= lane.look_at:
                 return
             lane.look_at = when
@@ -366,12 +389,11 @@ class Dispatcher:
         """Give up attempts that are over the time for all attempts."""
         saves = list(lane.slots.values())
         guarantees = {save.seq: guarantee_of(save.backend, save.binding.model.type) for save in saves}
-        with self._gate:
-            self._ledger.machine.now = driver.now()
-            if self._ledger.machine.now < lane.look_at:
+        with self._deciding as ledger:
+            if ledger.machine.now < lane.look_at:
                 return []  # another look has been arranged since
             lane.look_at = float("inf")
-            effects, next_look = self._ledger.overdue(lane, guarantees)
+            effects, next_look = ledger.overdue(lane, guarantees)
         if next_look is not None:
             self._look_after(lane, driver, next_look)
         self._run(effects)
@@ -380,16 +402,16 @@ class Dispatcher:
     def _lane_resumed(self, lane: Lane) -> None:
         state = self._lanes.get(id(lane))
         if state is not None:
-            with self._gate:
-                effects = self._ledger.machine.lane_resumed(state)
+            with self._deciding as ledger:
+                effects = ledger.machine.lane_resumed(state)
             self._run(effects)
 
     # Handles and chains
 
     def cancel(self, handle: SaveHandle[Any]) -> bool:
         """Take the save out of its chain, if it was never attempted."""
-        with self._gate:
-            effects = self._ledger.cancel(handle)
+        with self._deciding as ledger:
+            effects = ledger.cancel(handle)
         if effects is None:
             return handle.cancelled()
         self._run(effects)
@@ -413,15 +435,15 @@ class Dispatcher:
 
     def pending(self, key: Any) -> list[SaveHandle[Any]]:
         """Every unsettled save of a chain, in order."""
-        with self._gate:
+        with self._deciding as ledger:
             chain = self.chain_state(key)
             saves: list[Any] = [] if chain is None else list(chain.saves.values())
             return saves
 
     def pause(self, key: Any, port: Port) -> None:
         """Start nothing in this chain until it is resumed."""
-        with self._gate:
-            self._ledger.machine.pause(key, port.lane)
+        with self._deciding as ledger:
+            ledger.machine.pause(key, port.lane)
         self._patience.changed()
 
     def resume(self, key: Any) -> None:
@@ -438,37 +460,36 @@ class Dispatcher:
 
     def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None:
         """Send the save that halted the chain again, in front; None if the chain is not halted."""
-        with self._gate:
+        with self._deciding as ledger:
             chain = self.chain_state(key)
             if chain is None or chain.halted is None:
                 return None
             successor = successor_of(chain.halted)
-            self._ledger.machine.now = successor.port.driver.now()
-            effects = self._ledger.retry(chain, successor)
+            effects = ledger.retry(chain, successor)
         self._run(effects)
         return successor
 
     def _change(self, key: Any, decide: Callable[[ChainState], list[Effect]]) -> None:
-        with self._gate:
+        with self._deciding as ledger:
             chain = self.chain_state(key)
             effects = [] if chain is None else decide(chain)
         self._run(effects)
 
     def __len__(self) -> int:
-        with self._gate:
-            return sum(1 for chain in self._ledger.machine if chain.saves)
+        with self._deciding as ledger:
+            return sum(1 for chain in ledger.machine if chain.saves)
 
     def __bool__(self) -> bool:
         return True
 
     def __iter__(self) -> Iterator[Chain]:
-        with self._gate:
-            chains = [chain.key for chain in self._ledger.machine if chain.saves]
+        with self._deciding as ledger:
+            chains = [chain.key for chain in ledger.machine if chain.saves]
         return iter([Chain(self, key) for key in chains])
 
     def __repr__(self) -> str:
-        with self._gate:
-            chains = list(self._ledger.machine)
+        with self._deciding as ledger:
+            chains = list(ledger.machine)
             saves = sum(len(chain.saves) for chain in chains)
             held = [word for word in ("paused", "halted") if any(getattr(chain, word) for chain in chains)]
         return f"<Dispatcher {saves} saves in {len(chains)} chains{', some ' + ' and '.join(held) if held else ''}>"
@@ -486,20 +507,22 @@ class Dispatcher:
             WouldDeadlock: This thread is the one that would do the work.
         """
         self.flush_chains(None, timeout)
-        with self._gate:
-            idle = not self._ledger.machine.chains
+        with self._deciding as ledger:
+            idle = not ledger.machine.chains
         if idle:
             for driver in self._drivers:
                 driver.rest()
 
     def flush_chains(self, key: Any, timeout: float | None) -> None:
         """Flush one chain, or all of them where `key` is None."""
-        with self._gate:
-            last = self._ledger.machine.last_seq
+        with self._deciding as ledger:
+            last = ledger.machine.last_seq
         ended, held = self._patience.flush(partial(self._unfinished, key, last), timeout)
         if not ended:
-            with self._gate:
-                left = [save for chain in self._chains(key) for save in chain.saves.values() if save.seq <= last]
+            with self._deciding as ledger:
+                left: list[Any] = [
+                    save for chain in self._chains(key) for save in chain.saves.values() if save.seq <= last
+                ]
             raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
         if held:
             raise Stuck(f"{len(held)} saves cannot be carried out, their chains are paused or halted: {_listed(held)}")
@@ -510,8 +533,8 @@ class Dispatcher:
     def _unfinished(self, key: Any, last: int) -> tuple[bool, list[SaveHandle[Any]]]:
         """Whether there is still something to wait for, and what cannot move by itself."""
         held: list[Any] = []
-        with self._gate:
-            if key is None and any(seq <= last for seq in self._ledger.finishing):
+        with self._deciding as ledger:
+            if key is None and any(seq <= last for seq in ledger.finishing):
                 return True, held
             for chain in self._chains(key):
                 if chain.finishing is not None:
@@ -533,8 +556,8 @@ class Dispatcher:
         Args:
             timeout: Seconds to wait at most; None for as long as it takes.
         """
-        with self._gate:
-            self._ledger.closed = True
+        with self._deciding as ledger:
+            ledger.closed = True
         try:
             self.flush(timeout)
         except Stuck as left:
@@ -544,9 +567,9 @@ class Dispatcher:
             driver.close()
 
     def _abandon_all(self, cause: str, driver: Driver | None = None) -> None:
-        with self._gate:
-            saves: list[Any] = [save for chain in self._ledger.machine for save in chain.saves.values()]
-            effects = self._ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
+        with self._deciding as ledger:
+            saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
+            effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
         self._run(effects)
         self._announcer.rescue()
 
@@ -574,7 +597,9 @@ class Dispatcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:

@@ -139,7 +139,10 @@ class Handle(Future[T]):
         return self.result(0)
 
     def settle(self, value: T | None = None, error: BaseException | None = None, *, cancelled: bool = False) -> None:
-        """For the dispatcher: end it, wake who waits, call who asked. Later calls are a bug, and raise."""
+        """For the dispatcher: end it, wake who waits, call who asked. Later calls are a bug, and raise.
+
+        An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
+        """
         with _making:
             if self._state in (_FINISHED, _CANCELLED):
                 raise InvalidStateError(f"{self!r} was settled twice")
@@ -167,11 +170,16 @@ class Handle(Future[T]):
 
     def _call_back(self) -> None:
         # Not the standard library's loop: there, a BaseException in one callback keeps the later ones from being called.
+        interrupt: BaseException | None = None
         for callback in self._done_callbacks:
             try:
                 callback(self)
             except Exception:
                 logger.exception("a callback of %r raised; the chain goes on", self)
+            except BaseException as raised:  # noqa: BLE001 - raised again when all have been called
+                interrupt = interrupt or raised
+        if interrupt is not None:
+            raise interrupt
 
     def disown(self) -> None:
         """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""

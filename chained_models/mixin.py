@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._record import Verb
 from .binding import Binding, Bound, backend_in_context, rebound, resolve
@@ -200,9 +200,7 @@ class ChainedSaveMixin:
     def chain(self) -> ModelChain[Self]:
         """The model's chain, and what is known of the model."""
         bound, backend = _target(self)
-        dispatcher = _dispatcher_of(bound)
-        port = dispatcher.port(backend)
-        return ModelChain(dispatcher, self, bound, port, dispatcher.facts(port, self, bound))
+        return _dispatcher_of(bound).chain_of(self, bound, backend)
 
 
 def _bind(cls: type, backend: Any, options: dict[str, Any]) -> None:
@@ -242,7 +240,9 @@ def _names(names: Collection[str], bound: Bound) -> frozenset[str]:
     fields = bound.adapter.fields(bound.model.type)
     unknown = sorted(str(name) for name in names if name not in fields)
     if unknown:
-        raise InvalidOption(f"update_fields: there is no field {', '.join(unknown)}; the fields are {', '.join(fields)}")
+        raise InvalidOption(
+            f"update_fields: there is no field {', '.join(unknown)}; the fields are {', '.join(fields)}"
+        )
     return frozenset(names)
 
 
@@ -256,10 +256,10 @@ def _refuse_reserved_names(cls: type) -> None:
     """A field called like one of our verbs would silently replace it; a method is a deliberate override."""
     annotations = inspect.get_annotations(cls)
     for name in _RESERVED:
-        annotated = name in annotations and "ClassVar" not in str(annotations[name])
         value = cls.__dict__.get(name)
         method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
-        if (annotated and get_origin(annotations[name]) is not ClassVar) or not (value is None or method):
+        field = name in annotations and "ClassVar" not in str(annotations[name])  # the annotation may be a string
+        if field or not (value is None or method):
             raise ReservedName(
                 f"{cls.__qualname__}.{name}: this name belongs to ChainedSaveMixin; rename the field, and give "
                 f"{name!r} as its alias or column name"

@@ -145,9 +145,12 @@ def guarantee_of(backend: Any, model_type: type) -> Guarantee:
     return declared if isinstance(declared, Guarantee) else Guarantee(declared(model_type))
 
 
-Steps: TypeAlias = Generator[Callable[[], Any], Any, "Iterable[Job]"]
-"""Work that is the same in both colours: yields what is to be called, is sent what that returned (a coroutine driver
-awaits it first) or has its exception thrown in, and returns the jobs that are to run next."""
+Call: TypeAlias = tuple[Callable[[], Any], float | None]
+"""Something to be called, and the seconds that it has; a driver in threads cannot cut it short, and leaves that to it."""
+
+Steps: TypeAlias = Generator[Call, Any, "Iterable[Job]"]
+"""Work that is the same in both colours: yields calls, is sent what each returned (a coroutine driver awaits it first) or
+has its exception thrown in, and returns the jobs that are to run next."""
 
 
 @dataclass(slots=True)

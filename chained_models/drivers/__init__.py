@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 from ..exceptions import InvalidOption, UnsupportedBackend
@@ -41,6 +43,10 @@ class Drivers:
         self._threads: Driver | None = None
         self._all: list[Driver] = [] if self._given is None else [self._given]
 
+    def now(self) -> float:
+        """The time by which all of them go."""
+        return time.monotonic() if self._given is None else self._given.now()
+
     def check(self, backend: Any) -> None:
         """Raise UnsupportedBackend if the given driver cannot run this backend."""
         if self._given is not None and not self._given.supports(backend):
@@ -64,7 +70,7 @@ class Drivers:
         self._all.append(driver)
         return driver
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Driver]:
         return iter(list(self._all))
 
 

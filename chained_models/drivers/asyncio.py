@@ -129,10 +129,14 @@ class AsyncioDriver:
             if not cancelled and owner is not None:
                 timers.append(owner.call_later(max(0.0, when - self.now()), wake))
 
+        def disarm() -> None:
+            for timer in timers:
+                timer.cancel()
+
         def cancel() -> None:
             nonlocal cancelled
             cancelled = True
-            self._call(lambda: [timer.cancel() for timer in timers])
+            self._call(disarm)
 
         self._call(arm)
         return cancel

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._snapshot import MISSING, Snapshot, same, without
-from .protocols import Adapter
+from .protocols import Adapter, Origin
 
 __all__ = ["Facts", "Merged", "assign_answer", "became"]
 
@@ -46,6 +46,14 @@ class Facts:
         self.thread = 0
         self.deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
         self.receivers: Any = None
+
+    def adopt(self, origin: Origin) -> None:
+        """Believe the model's own library, as long as nothing of ours is under way.
+
+        What it cannot tell (values that may have been changed in place) stays what we last knew ourselves.
+        """
+        self.base = origin.base if not self.base else {**self.base, **(origin.base or {})}
+        self.version = origin.version
 
     def confirm(self, sent: Snapshot, answered: Snapshot, version: Any) -> None:
         """A write was confirmed: the base is what it was, then what was sent, then what was answered."""

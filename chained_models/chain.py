@@ -186,16 +186,19 @@ class ModelChain(Chain, Generic[T]):
         facts, adapter = self._facts, self._bound.adapter
         facts.catch_up()
         with facts.latch:
+            origin = None if facts.unsettled else adapter.origin(self._model)
+            if origin is not None and origin.stored:
+                facts.adopt(origin)
             base = facts.base
-            if not facts.unsettled:
-                origin = adapter.origin(self._model)
-                base = origin.base if origin is not None and origin.stored else base
             if base is None:
                 raise BaseUnknown(
                     f"it is not known what is stored of {self._record}; save or refresh it first, "
                     "or call mark_saved() if it is as the backend has it"
                 )
             snapshot = adapter.snapshot(self._model)
+            identity = self._record.identity
+            if identity is not None and self._bound.identity_in(snapshot) is None:
+                snapshot |= self._bound.parts(identity)  # a frozen object that could not be given its identity
             return {name: value for name, value in snapshot.items() if not same(value, base.get(name, MISSING))}
 
     def mark_saved(self, version: Any = None) -> None:

@@ -187,8 +187,7 @@ class Dispatcher:
                 save.snapshot = adapter.snapshot(model)
                 if origin is not None and origin.stored and facts.unsettled == 1:
                     # Asked again, because the snapshot may have loaded what was expired.
-                    origin = adapter.origin(model) or origin
-                    facts.base, facts.version = origin.base, origin.version
+                    facts.adopt(adapter.origin(model) or origin)
             except BaseException:
                 with self._deciding as ledger:
                     effects = ledger.withdraw(save)

@@ -1,0 +1,5 @@
+"""Fixtures of the tests that talk to real servers."""
+
+from .rest_server import other_rest_server, rest_server
+
+__all__ = ["other_rest_server", "rest_server"]

@@ -1,0 +1,504 @@
+"""RestBackend against a real server that misbehaves, whose ledger says what really happened."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from urllib3.util import Retry
+
+from chained_models.backends import _deadline
+from chained_models.backends.rest import RestBackend
+from chained_models.exceptions import (
+    BackendError,
+    Conflict,
+    Gone,
+    InDoubt,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
+from chained_models.operation import Answer, Method
+
+from ..rest_operations import VERBS, operation
+from .rest_server import Cut, Fault, RestServer, gzip_bomb
+
+WRITES = [method for method in Method if method is not Method.READ]
+SLACK = 1.0
+"""Seconds an attempt may take beyond its deadline, as promised; the servers here would take for ever."""
+
+
+@pytest.fixture
+def backend(rest_server: RestServer) -> Iterator[RestBackend]:
+    """A backend for the server, in which there is a basket 7 already."""
+    rest_server.put("/baskets/7", {"id": 7, "things": [], "note": ""})
+    made = RestBackend(rest_server.url)
+    yield made
+    made.close()
+
+
+def carry_out(backend: RestBackend, method: Method = Method.UPDATE, **changes: Any) -> Answer:
+    """Encode and execute, as a dispatcher does."""
+    one = operation(method, **changes)
+    one.payload = backend.encode(one)
+    return backend.execute(one)
+
+
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+# All is well
+
+
+def test_a_life_from_create_to_delete(rest_server: RestServer) -> None:
+    """Created, updated, patched, read, deleted and deleted again, all over one connection."""
+    backend = RestBackend(rest_server.url, conditional=True)
+    created = carry_out(backend, Method.CREATE)
+    assert created.values == {"things": ["apple"], "note": "red", "id": 1}
+    updated = carry_out(backend, identity=1, version=created.version)
+    assert (created.version, updated.version) == ('"1"', '"2"')
+    carry_out(backend, Method.PATCH, identity=1, version=updated.version, values={"id": 1, "note": "green"})
+    assert carry_out(backend, Method.READ, identity=1).values == {"things": ["apple"], "note": "green", "id": 7}
+    with pytest.raises(Conflict):
+        carry_out(backend, Method.DELETE, identity=1, version=updated.version)
+    assert carry_out(backend, Method.DELETE, identity=1) == Answer()
+    assert carry_out(backend, Method.DELETE, identity=1) == Answer()
+    with pytest.raises(Gone):
+        carry_out(backend, identity=1)
+    assert [write.verb for write in rest_server.applied] == ["POST", "PUT", "PATCH", "DELETE"]
+    backend.close()
+
+
+def test_answers_over_one_connection(rest_server: RestServer, backend: RestBackend) -> None:
+    """A connection is kept as long as answers are read to their end."""
+    for _ in range(5):
+        carry_out(backend)
+        carry_out(backend, Method.READ)
+    assert rest_server.connections == 1
+
+
+# Connections that end too early
+
+
+@pytest.mark.parametrize("cut", Cut)
+@pytest.mark.parametrize("method", WRITES)
+def test_six_places_to_cut_a_connection(
+    rest_server: RestServer, backend: RestBackend, cut: Cut, method: Method
+) -> None:
+    """From the first byte on a write is in doubt, applied or not, and asked once only; a whole answer is an answer."""
+    rest_server.plan(Fault(reset=cut))
+    if cut is Cut.AT_CLOSE or (cut is Cut.MID_REPLY and method is Method.DELETE):  # a 204 has no middle
+        carry_out(backend, method)
+    else:
+        with pytest.raises(InDoubt):
+            carry_out(backend, method)
+    applied = cut in (Cut.AFTER_APPLY, Cut.MID_REPLY, Cut.AT_CLOSE)
+    assert [write.verb for write in rest_server.applied] == [VERBS[method]] * applied
+    assert len(rest_server.requests) == (cut is not Cut.BEFORE_READ)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(cut_to=5),
+        Fault(cut_to=5, chunked=True),
+        Fault(cut_to=5, until_close=True),
+        Fault(headers={"Content-Encoding": "gzip"}),
+        Fault(headers={"Content-Length": "1, 2"}),
+        Fault(headers={"Content-Type": "text/html"}, body=b"<html>Sign in</html>"),
+        Fault(body=b"[" * 100_000),
+        Fault(body=b'{"note": NaN}'),
+        Fault(body=b'{"note": '),
+    ],
+    ids=["short", "chunked", "until close", "not gzip", "two lengths", "portal", "deep", "NaN", "broken"],
+)
+def test_an_answer_that_is_not_whole(rest_server: RestServer, backend: RestBackend, fault: Fault) -> None:
+    """The write was applied, but we do not know it: a doubt for a write, and nothing for a read."""
+    rest_server.plan(fault, fault)
+    with pytest.raises(InDoubt):
+        carry_out(backend)
+    assert len(rest_server.applied) == 1
+    with pytest.raises(Unavailable):
+        carry_out(backend, Method.READ)
+
+
+def test_the_status_settles_it_however_the_answer_goes_on(rest_server: RestServer, backend: RestBackend) -> None:
+    """A failure with a body that is cut, broken or endless is still that failure."""
+    for fault in (
+        Fault(status=422, body=b"x" * 50, cut_to=5),
+        Fault(status=422, body=b"x", drip="body"),
+        Fault(status=422, body=gzip_bomb(50_000_000), headers={"Content-Encoding": "gzip"}),
+    ):
+        rest_server.plan(fault)
+        with pytest.raises(Rejected, match="422"):
+            carry_out(backend)
+
+
+def test_whole_answers_in_every_framing(rest_server: RestServer, backend: RestBackend) -> None:
+    """With a length, in chunks, or up to the end of the connection."""
+    for fault in (Fault(), Fault(chunked=True), Fault(until_close=True), Fault(close_after=True)):
+        rest_server.plan(fault)
+        assert carry_out(backend).values == {"id": 7, "things": ["apple"], "note": "red"}
+
+
+def test_a_kept_connection_that_the_server_gave_up(rest_server: RestServer, backend: RestBackend) -> None:
+    """One that is seen to be closed is replaced; one that dies under the request leaves a doubt, and is not retried."""
+    rest_server.plan(Fault(close_after=True), Fault(), Fault(reset=Cut.BEFORE_READ))
+    carry_out(backend)
+    rest_server.wait_for_hang_up()
+    carry_out(backend)
+    assert rest_server.connections == 2
+    with pytest.raises(InDoubt):
+        carry_out(backend, Method.CREATE)
+    assert rest_server.connections == 2
+    assert len(rest_server.applied) == 2
+
+
+# Before the first byte
+
+
+def test_nobody_listens(rest_server: RestServer, backend: RestBackend) -> None:
+    """A refused connection is surely no write, for every verb."""
+    backend.base_url = f"http://127.0.0.1:{closed_port()}"
+    for method in Method:
+        with pytest.raises(Unavailable):
+            carry_out(backend, method)
+    assert rest_server.requests == []
+
+
+def test_a_name_that_does_not_exist(backend: RestBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lookup fails before anything is sent."""
+
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(Unavailable):
+        carry_out(backend)
+
+
+def test_tls_that_fails_before_the_request(rest_server: RestServer, backend: RestBackend) -> None:
+    """A handshake with a server that talks no TLS: nothing was sent, by phase, whatever requests calls it."""
+    backend.base_url = f"https://127.0.0.1:{rest_server.port}"
+    with pytest.raises(Unavailable):
+        carry_out(backend)
+    assert rest_server.requests == []
+
+
+def test_a_handshake_that_is_never_answered() -> None:
+    """requests calls it a read timeout, though nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        backend = RestBackend(f"https://127.0.0.1:{mute.getsockname()[1]}", timeout=0.2)
+        with pytest.raises(Unavailable):
+            carry_out(backend)
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port that answers to nobody who connects: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as fillers:
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        yield int(server.getsockname()[1])
+
+
+def test_connecting_takes_no_longer_than_the_attempt(black_hole: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many addresses the host has: urllib3 alone would give each of them the whole time."""
+    once = socket.getaddrinfo("127.0.0.1", black_hole, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: once * 20)
+    start = time.monotonic()
+    with pytest.raises(Unavailable):
+        carry_out(RestBackend(f"http://127.0.0.1:{black_hole}", timeout=0.3))
+    assert time.monotonic() - start < 0.3 + SLACK
+
+
+def test_no_time_left_no_request(rest_server: RestServer, backend: RestBackend) -> None:
+    """An attempt that is over before it begins is not sent."""
+    with pytest.raises(Unavailable):
+        carry_out(backend, timeout=0.0)
+    assert rest_server.requests == []
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("drip", ["headers", "body"])
+@pytest.mark.parametrize("given", ["ours", "factory", "session"])
+@pytest.mark.parametrize("until_close", [False, True])
+def test_a_drip_ends_at_the_deadline(rest_server: RestServer, drip: str, given: str, until_close: bool) -> None:
+    """Although there is always another byte, in the headers or in the body, and whoever made the session."""
+    session: Any = {"ours": None, "factory": requests.Session, "session": requests.Session()}[given]
+    backend = RestBackend(rest_server.url, timeout=0.3, session=session)
+    rest_server.plan(Fault(drip=drip, until_close=until_close))
+    start = time.monotonic()
+    with pytest.raises(InDoubt, match="in time"):
+        carry_out(backend, Method.CREATE)
+    assert 0.25 < time.monotonic() - start < 0.3 + SLACK
+    assert len(rest_server.applied) == 1
+    backend.close()
+    if given == "session":
+        session.close()
+
+
+def test_a_mute_server_ends_at_the_deadline_of_the_operation(rest_server: RestServer, backend: RestBackend) -> None:
+    """The smaller one counts, of the operation's and the backend's; a late landing is nobody's business here."""
+    landing = threading.Event()
+    rest_server.plan(Fault(hold=landing))
+    with pytest.raises(InDoubt, match="in time"):
+        carry_out(backend, timeout=0.2)
+    assert rest_server.applied == []
+    landing.set()
+    assert rest_server.wait_for_applied(1)[0].verb == "PUT"
+
+
+def test_a_deadline_never_hits_the_next_request_of_a_connection(
+    rest_server: RestServer, other_rest_server: RestServer, backend: RestBackend
+) -> None:
+    """An attempt that was answered in time is forgotten, however long its connection lives on."""
+    go_on = threading.Event()
+
+    def go_on_when_the_first_deadline_has_passed() -> None:
+        other_rest_server.plan(Fault(hold=threading.Event()))
+        with pytest.raises(InDoubt):
+            carry_out(RestBackend(other_rest_server.url), timeout=0.3)
+        go_on.set()
+
+    carry_out(backend, timeout=0.2)
+    rest_server.plan(Fault(hold_answer=go_on))
+    thread = threading.Thread(target=go_on_when_the_first_deadline_has_passed)
+    thread.start()
+    assert carry_out(backend).values is not None
+    thread.join()
+    assert rest_server.connections == 1
+
+
+def test_the_thread_that_watches_deadlines_goes_home(
+    rest_server: RestServer, backend: RestBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one for all attempts, and ends when there is nothing to watch."""
+    monkeypatch.setattr(_deadline, "_LINGER", 0.01)
+    monkeypatch.setattr(_deadline, "_watchdog", _deadline._Watchdog())  # a fresh one: no other test lingers in it
+    for timeout in (0.2, 30.0, 0.1):
+        carry_out(backend, timeout=timeout)
+    watching = _deadline._watchdog._thread
+    assert watching is not None
+    with pytest.raises(InDoubt):
+        rest_server.plan(Fault(hold=threading.Event()))
+        carry_out(backend, timeout=0.1)
+    watching.join(10)
+    assert not watching.is_alive()
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("given", [None, requests.Session])
+def test_a_redirect_is_never_followed(
+    rest_server: RestServer, other_rest_server: RestServer, status: int, method: Method, given: Any
+) -> None:
+    """Not to another origin, which would see body and key, and not within this one; and its body is not read."""
+    backend = RestBackend(rest_server.url, session=given, auth=lambda: "token")
+    for target in (f"{other_rest_server.url}/baskets/7", "/baskets/8", "http://[broken", "\x80"):
+        rest_server.plan(Fault(status=status, headers={"Location": target}, body=b"x", drip="body"))
+        with pytest.raises(Rejected, match="redirects are not followed"):
+            carry_out(backend, method)
+    assert len(rest_server.requests) == 4
+    assert other_rest_server.connections == 0
+    backend.close()
+
+
+# The environment
+
+
+def test_proxies_and_netrc_are_not_used(
+    rest_server: RestServer, other_rest_server: RestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless asked: then the proxy sees everything, which is why."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login thief password canary\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, other_rest_server.url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    rest_server.put("/baskets/7", {})
+    backend = RestBackend(rest_server.url, auth=lambda: "token")
+    carry_out(backend)
+    assert other_rest_server.connections == 0
+    assert rest_server.requests[0].headers["Authorization"] == "Bearer token"
+    backend.auth = None
+    carry_out(backend)
+    assert "Authorization" not in rest_server.requests[1].headers
+    backend.close()
+
+    trusting = RestBackend(rest_server.url, trust_env=True, auth=lambda: "token")
+    other_rest_server.plan(Fault(status=200, body=b"{}"))
+    carry_out(trusting)
+    assert other_rest_server.requests[0].path == f"{rest_server.url}/baskets/7"
+    assert other_rest_server.requests[0].headers["Authorization"] == "Bearer token"
+    trusting.close()
+
+
+def test_a_proxy_that_cannot_be_reached(rest_server: RestServer) -> None:
+    """Nothing was sent; also through a tunnel that the proxy refuses to dig."""
+    session = requests.Session()
+    session.proxies = {"http": f"http://127.0.0.1:{closed_port()}", "https": rest_server.url}
+    backend = RestBackend("http://shop.example", session=session)
+    with pytest.raises(Unavailable):
+        carry_out(backend)
+    rest_server.plan(Fault(status=407))
+    backend.base_url = "https://shop.example"
+    with pytest.raises(Unavailable):
+        carry_out(backend)
+    assert [request.verb for request in rest_server.requests] == ["CONNECT"]
+    session.close()
+
+
+def test_cookies_are_not_kept(rest_server: RestServer, backend: RestBackend) -> None:
+    """Each thread would have others."""
+    rest_server.plan(Fault(headers={"Set-Cookie": "sid=1; Path=/"}))
+    carry_out(backend)
+    carry_out(backend)
+    assert "Cookie" not in rest_server.requests[1].headers
+
+
+# Retries, credentials, statuses
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault(status=500), InDoubt),
+        (Fault(status=503, headers={"Retry-After": "3"}), Unavailable),
+        (Fault(status=429, headers={"Retry-After": "3"}), Unavailable),
+        (Fault(status=400), Rejected),
+        (Fault(status=410), Gone),
+        (Fault(reset=Cut.AFTER_APPLY), InDoubt),
+    ],
+)
+def test_nothing_is_retried_in_here(
+    rest_server: RestServer, backend: RestBackend, fault: Fault, kind: type[BackendError]
+) -> None:
+    """One attempt is one request; how often to try is the chain's business."""
+    rest_server.plan_always(fault)
+    with pytest.raises(kind) as caught:
+        carry_out(backend)
+    assert len(rest_server.requests) == 1
+    assert caught.value.retry_after == (3.0 if fault.headers else None)
+
+
+def test_retries_that_a_user_configured_are_theirs(rest_server: RestServer) -> None:
+    """They happen; and one that may have been applied stays a doubt, even if the last try was refused."""
+    session = requests.Session()
+    session.mount("http://", requests.adapters.HTTPAdapter(max_retries=Retry(2, allowed_methods=None)))
+    backend = RestBackend(rest_server.url, session=session)
+    rest_server.plan_always(Fault(reset=Cut.AFTER_HEADERS))
+    with pytest.raises(InDoubt):
+        carry_out(backend)
+    assert len(rest_server.requests) == 3
+    session.close()
+
+
+def test_credentials_are_renewed_between_attempts(rest_server: RestServer) -> None:
+    """A 401 is no verdict on the save: the same payload goes through once the token is right."""
+    rest_server.put("/baskets/7", {})
+    rest_server.token = "new"
+    tokens = iter(["old", "new"])
+    backend = RestBackend(rest_server.url, auth=lambda: next(tokens))
+    one = operation(Method.UPDATE)
+    one.payload = backend.encode(one)
+    with pytest.raises(Unauthenticated):
+        backend.execute(one)
+    backend.execute(one)
+    first, second = rest_server.requests
+    assert first.body == second.body
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    assert len(rest_server.applied) == 1
+    backend.close()
+
+
+def test_a_server_that_remembers_keys_applies_a_repeated_create_once(rest_server: RestServer) -> None:
+    """The same key and bytes after a lost answer give the first one's identity."""
+    rest_server.remembers_keys = True
+    rest_server.plan(Fault(reset=Cut.AFTER_APPLY))
+    backend = RestBackend(rest_server.url)
+    one = operation(Method.CREATE)
+    one.payload = backend.encode(one)
+    with pytest.raises(InDoubt):
+        backend.execute(one)
+    assert backend.execute(one).values == {"things": ["apple"], "note": "red", "id": 1}
+    assert len(rest_server.applied) == 1
+    backend.close()
+
+
+def test_a_location_without_a_body(rest_server: RestServer) -> None:
+    """Names the new thing."""
+    rest_server.plan(Fault(body=b""))
+    backend = RestBackend(rest_server.url)
+    assert carry_out(backend, Method.CREATE) == Answer(identity="1")
+    backend.close()
+
+
+# Threads and memory
+
+
+def test_each_thread_has_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
+    """Kept from save to save, and shared with nobody."""
+    together = threading.Barrier(4)
+
+    def save_thrice() -> None:
+        for _ in range(3):
+            together.wait(10)
+            carry_out(backend)
+
+    threads = [threading.Thread(target=save_thrice) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(rest_server.applied) == 12
+    assert rest_server.connections == 4
+    assert len({request.peer for request in rest_server.requests}) == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(body=gzip_bomb(200_000_000), headers={"Content-Encoding": "gzip"}),
+        Fault(body=gzip_bomb(50_000_000), headers={"Content-Encoding": "gzip"}, chunked=True),
+        Fault(body=b" " * 3_000_000),
+        Fault(body=b" " * 3_000_000, until_close=True),
+    ],
+    ids=["bomb", "chunked bomb", "announced", "not announced"],
+)
+def test_a_huge_answer_is_not_taken_in(rest_server: RestServer, fault: Fault) -> None:
+    """Unpacking stops at the limit, in size and in memory."""
+    rest_server.put("/baskets/7", {})
+    backend = RestBackend(rest_server.url, max_answer_bytes=1_000_000)
+    rest_server.plan(fault)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InDoubt, match="max_answer_bytes"):
+            carry_out(backend)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40_000_000
+    backend.close()

@@ -71,11 +71,11 @@ class Announcer:
 
     def rescue(self) -> None:
         """Make the calls of targets that will never come."""
-        for delivery in [*self._loops.values(), *([] if self._target is None else [self._target])]:
-            if self.leaving:
-                delivery.make_calls()
-            else:
+        if self._loops:
+            for delivery in list(self._loops.values()):
                 delivery.rescue()
+        if self.leaving and self._target is not None:
+            self._target.make_calls()
 
     def here(self, save: SaveHandle[Any]) -> bool:
         """Whether what concerns this save is to be done in this thread."""

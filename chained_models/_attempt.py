@@ -14,7 +14,7 @@ from ._answer import as_answer, understand
 from ._machine import time_left
 from ._snapshot import Snapshot, carried, differing
 from .binding import Bound
-from .exceptions import BackendError, IdentityChanged, InDoubt, Rejected
+from .exceptions import BackendError, Gone, IdentityChanged, InDoubt, Rejected
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
 from .protocols import Call
@@ -50,6 +50,10 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
     announce()
     try:
         returned = yield partial(save.backend.execute, operation), operation.timeout
+    except Gone:
+        if operation.method is not Method.DELETE:
+            raise
+        returned = None  # it is not there: that is what was wanted
     except TimeoutError as error:
         raise InDoubt(f"no answer within {operation.timeout:g} s") from error
     answer = as_answer(returned)

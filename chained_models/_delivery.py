@@ -35,9 +35,10 @@ class Delivery:
     def put(self, call: Callable[[], None]) -> None:
         """Have `call` made by the target; by this thread if the target is gone."""
         self._calls.append(call)
+        if self._closed():
+            self.make_calls()
+            return
         try:
-            if self._closed():
-                raise RuntimeError("the target is closed")
             self._post(self._come)
         except Exception:
             logger.warning("a delivery target refused; its calls are made elsewhere", exc_info=True)
@@ -57,7 +58,7 @@ class Delivery:
             call()
 
     def rescue(self) -> None:
-        """Make the calls of a target that will never come."""
+        """Make the calls of a target that will never come: it may be closed after it took one, and tells nobody."""
         if self._calls and self._closed():
             self.make_calls()
 

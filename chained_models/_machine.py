@@ -363,9 +363,7 @@ class Machine:
 
     def settle_queued(self, save: Save, outcome: Outcome) -> list[Effect]:
         """Settle a save that was never attempted: cancelled, failed with another's cause, or with nothing to send."""
-        chain = save.chain
-        assert chain is not None
-        return [*self._settle(save, _INPUT_FOR[outcome]), *self._offer(chain)]
+        return self._settle(save, _INPUT_FOR[outcome])
 
     def pause(self, key: Hashable, lane: LaneState[Chain]) -> None:
         """Start nothing in this chain, even if it is empty now. What is in flight goes on."""
@@ -440,7 +438,7 @@ class Machine:
             chain.finishing = save
         if halt:
             chain.halted = save
-        return [Settled(save, started), *self._granted(chain.lane)]
+        return [Settled(save, started), *self._offer(chain)]
 
     def _offer(self, chain: Chain) -> list[Effect]:
         """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""

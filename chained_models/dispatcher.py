@@ -150,6 +150,7 @@ class Dispatcher:
         port = self.port(backend)
         port.driver.claim()
         port.driver.help()
+        self._announcer.rescue()
         facts = self.facts(port, model)
         adapter = bound.adapter
         with facts.latch:

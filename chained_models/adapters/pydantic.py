@@ -41,6 +41,10 @@ _INNER: Final = (
 )  # fmt: skip
 
 
+# How pydantic writes a secret, unless a class of secrets of its own says otherwise by its `str`.
+_MASK: Final = "*" * 10
+
+
 class _Plan:
     """What is worked out once for a class: its core schema, taken apart."""
 
@@ -99,7 +103,12 @@ class _Plan:
         from pydantic_core import SchemaSerializer
 
         schema = {key: value for key, value in self._model.items() if key != "serialization"}
-        return SchemaSerializer(cast(Any, self._complete(schema)), self._model.get("config"))
+        complete, config = cast(Any, self._complete(schema)), self._model.get("config")
+        try:
+            # Else it takes the serializer of the class, and with it the one we are here to avoid.
+            return SchemaSerializer(complete, config, _use_prebuilt=False)
+        except TypeError:  # an older pydantic, which does not do that to the outermost model
+            return SchemaSerializer(complete, config)
 
     @property
     def _fields(self) -> dict[str, Any]:
@@ -134,7 +143,11 @@ class _Plan:
             }
         extra = "allow" if self.model_type.model_config.get("extra") == "allow" else "ignore"
         kept = {key: self._fields[key] for key in ("extras_schema",) if key in self._fields}
-        return self._validator({"type": "typed-dict", "fields": fields, "extra_behavior": extra, **kept})
+        # The config once more, because a typed dict does not look at the validator's.
+        config = self._model.get("config", {})
+        return self._validator(
+            {"type": "typed-dict", "fields": fields, "extra_behavior": extra, "config": config, **kept}
+        )
 
     def _validator(self, schema: dict[str, Any]) -> SchemaValidator:
         from pydantic_core import SchemaValidator
@@ -266,7 +279,8 @@ class PydanticAdapter(PlainAdapter):
             masks: set[str] = set()
             for each, became in objects:
                 if hasattr(each, "get_secret_value"):
-                    masks.add(str(each))
+                    if each.get_secret_value():  # nothing is masked as nothing
+                        masks |= {_MASK, str(each)}
                 elif self.accepts(type(each)):
                     _check(type(each), self.values(each))
                     _judge(each, became)
@@ -275,7 +289,8 @@ class PydanticAdapter(PlainAdapter):
         return snapshot
 
     def peek(self, model: Any, name: str) -> Any | Missing:
-        if name not in model.__dict__ and name not in (model.__pydantic_extra__ or ()):
+        declared = name in type(model).__pydantic_fields__
+        if name not in (model.__dict__ if declared else model.__pydantic_extra__ or ()):
             return MISSING  # whatever else the class has under this name
         return super().peek(model, name)
 
@@ -283,14 +298,22 @@ class PydanticAdapter(PlainAdapter):
         plan = _plan(model_type)
         # Lax, for an answer is not the strict model's own input: an id from a URL is text.
         options: dict[str, Any] = {"strict": False, "by_alias": True, "by_name": True}
+        if is_json(values):
+            text = json.dumps(values)
+
+            def read(validator: SchemaValidator) -> dict[str, Any]:
+                return cast("dict[str, Any]", validator.validate_json(text, **options))
+        else:
+            typed = Typer()(dict(values))
+
+            def read(validator: SchemaValidator) -> dict[str, Any]:
+                return cast("dict[str, Any]", validator.validate_python(typed, **options))
+
         try:
-            if is_json(values):
-                return cast("dict[str, Any]", plan.answer.validate_json(json.dumps(values), **options))
-            values = Typer()(dict(values))
-            return cast("dict[str, Any]", plan.answer.validate_python(values, **options))
+            return read(plan.answer)
         except Exception as refused:  # noqa: BLE001 - the user's validators raise what they like
             try:
-                return cast("dict[str, Any]", plan.echo.validate_python(values, **options))
+                return read(plan.echo)
             except Exception:  # noqa: BLE001 - the first reason is the one to hear
                 raise refused from None
 

@@ -68,7 +68,7 @@ class MappedAdapter:
                     taken[name] = _copied(values[name])
                 except Exception as error:
                     raise SnapshotError(
-                        f"{type(model).__qualname__}.{name} cannot be copied: {error or type(error).__name__}"
+                        f"{type(model).__qualname__}.{name} cannot be copied ({type(error).__name__}: {error})"
                     ) from error
         return taken
 
@@ -92,7 +92,7 @@ class MappedAdapter:
                 raise ValueError(f"{model_type.__qualname__}.{name} is a {column.type!r}; the answer is not") from error
         return loaded
 
-    def plain(self, model_type: type, name: str, value: Any) -> Any:
+    def plain(self, model_type: type, name: str, value: Any) -> Any:  # noqa: ARG002 - any value of any field
         return plain_copy(value)
 
     def assign(self, model: Any, name: str, value: Any) -> None:
@@ -115,7 +115,7 @@ class MappedAdapter:
         dumped = {}
         for name, value in values.items():
             info = pydantic_fields.get(name)
-            alias = info and (info.serialization_alias or info.alias)
+            alias = None if info is None else info.serialization_alias or info.alias
             try:
                 dumped[alias or name] = json_value(value)
             except TypeError as error:
@@ -194,12 +194,12 @@ def _columns(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
 
 
 def _given_at_insert(column: ColumnElement[Any]) -> bool:
-    from sqlalchemy import Column, Table
+    from sqlalchemy import Column
 
     return isinstance(column, Column) and (
         column.default is not None
         or column.server_default is not None
-        or (isinstance(column.table, Table) and column is column.table.autoincrement_column)
+        or column is getattr(column.table, "autoincrement_column", None)
     )
 
 

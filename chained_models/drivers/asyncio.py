@@ -168,6 +168,7 @@ class AsyncioDriver:
     def _call(self, function: Callable[[], object]) -> None:
         owner = self._owner
         if owner is None:
+            self.lost()  # closed since the work was accepted
             return
         if self.owns_thread():
             function()

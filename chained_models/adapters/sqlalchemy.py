@@ -92,7 +92,7 @@ class MappedAdapter:
                 raise ValueError(f"{model_type.__qualname__}.{name} is a {column.type!r}; the answer is not") from error
         return loaded
 
-    def plain(self, model_type: type, name: str, value: Any) -> Any:  # noqa: ARG002 - any value of any field
+    def plain(self, model_type: type, name: str, value: Any) -> Any:
         return plain_copy(value)
 
     def assign(self, model: Any, name: str, value: Any) -> None:

@@ -135,7 +135,7 @@ class _Walk:
         return self._other(value) if container is None else container(self, value)
 
     def _other(self, value: Any) -> Any:
-        raise NotImplementedError
+        return value
 
     def _remember(self, value: Any, copied: Any) -> Any:
         self._memo[id(value)] = copied
@@ -164,20 +164,17 @@ class _Walk:
 
     def _list(self, value: list[Any]) -> Any:
         copied: list[Any] = self._remember(value, [])
-        for item in value:
-            copied.append(self(item))
+        copied.extend(self(item) for item in value)
         return copied
 
     def _deque(self, value: deque[Any]) -> Any:
         copied: deque[Any] = self._remember(value, deque(maxlen=value.maxlen))
-        for item in value:
-            copied.append(self(item))
+        copied.extend(self(item) for item in value)
         return copied
 
     def _set(self, value: set[Any]) -> Any:
         copied: set[Any] = self._remember(value, set())
-        for item in value:
-            copied.add(self(item))
+        copied.update(self(item) for item in value)
         return copied
 
     def _immutable(self, value: Any) -> Any:
@@ -240,9 +237,6 @@ class Typer(_Walk):
         made = self._remember(value, object.__new__(value.model_type))
         fill(made, self._update({}, value))
         return made
-
-    def _other(self, value: Any) -> Any:
-        return value
 
 
 Met: TypeAlias = dict[str, list[tuple[Any, Any]]]

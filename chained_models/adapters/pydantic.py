@@ -36,9 +36,12 @@ __all__ = ["ADAPTER", "PydanticAdapter"]
 
 # Where a core schema keeps the schemas it is made of. Anything else in it may be user data that looks like a schema.
 _INNER: Final = (
-    "schema", "items_schema", "keys_schema", "values_schema", "extras_schema",
+    "schema", "items_schema", "keys_schema", "values_schema", "steps",
     "lax_schema", "strict_schema", "json_schema", "python_schema",
 )  # fmt: skip
+# By name, so that nothing has to be imported to look at a class.
+_CONVERTERS: Final = ("BeforeValidator", "WrapValidator", "PlainValidator")
+_DECODERS: Final = ("EncodedBytes", "EncodedStr")
 
 
 # How pydantic writes a secret, unless a class of secrets of its own says otherwise by its `str`.
@@ -159,53 +162,39 @@ class _Plan:
             return schema
         return {"type": "definitions", "schema": schema, "definitions": self._definitions}
 
-    def _without_converters(self, schema: Any, *, plain_too: bool) -> Any:
+    def _without_converters(self, schema: dict[str, Any], *, plain_too: bool) -> dict[str, Any]:
         """`schema` without the functions that turn input into values, for values that are there already."""
 
         def strip(part: Any) -> Any:
-            return self._without_converters(part, plain_too=plain_too)
+            match part:
+                case list():  # of a tuple's items, a union's choices, a chain's steps
+                    return [strip(each) for each in part]
+                case (choice, *label):
+                    return (strip(choice), *label)
+                case _:
+                    return self._without_converters(part, plain_too=plain_too)
 
         match schema:
-            case {"type": "function-before" | "function-wrap", "function": {"function": function}} if (
-                self._is_converter(function)
-            ):
-                return strip(schema["schema"])
-            case {"type": "function-plain", "function": {"function": function}} if self._is_converter(function):
-                return {"type": "any"} if plain_too else schema
-            case {"type": "function-after", "function": {"function": function}} if _is_decoder(function):
-                return strip(schema["schema"])
+            case {"type": "function-before" | "function-wrap", "function": {"function": function}}:
+                if function in self._converters:
+                    return cast("dict[str, Any]", strip(schema["schema"]))
+            case {"type": "function-plain", "function": {"function": function}}:
+                if function in self._converters and plain_too:
+                    return {"type": "any"}
+            case {"type": "function-after", "function": {"function": function}}:
+                if type(getattr(function, "__self__", None)).__name__ in _DECODERS:
+                    return cast("dict[str, Any]", strip(schema["schema"]))
             case {"type": "json"}:
-                return strip(schema.get("schema", {"type": "any"}))
+                return cast("dict[str, Any]", strip(schema.get("schema", {"type": "any"})))
             case {"type": "model" | "dataclass"}:
                 return schema  # its instances pass as they are
-            case {"type": str()}:
-                pass
-            case _:
-                return schema
-        stripped = {key: strip(part) for key, part in schema.items() if key in _INNER and isinstance(part, dict)}
-        if isinstance(items := schema.get("items_schema"), list):  # of a tuple
-            stripped["items_schema"] = [strip(item) for item in items]
-        if isinstance(steps := schema.get("steps"), list):  # of a chain
-            stripped["steps"] = [strip(step) for step in steps]
-        match schema.get("choices"):  # of a union
+        stripped: dict[str, Any] = {key: strip(schema[key]) for key in _INNER if key in schema}
+        match schema.get("choices"):
             case list() as choices:
-                stripped["choices"] = [
-                    (strip(choice[0]), *choice[1:]) if isinstance(choice, tuple) else strip(choice)
-                    for choice in choices
-                ]
-            case dict() as choices:
-                stripped["choices"] = {tag: strip(choice) for tag, choice in choices.items()}
+                stripped["choices"] = strip(choices)
+            case dict() as tagged:
+                stripped["choices"] = {tag: strip(choice) for tag, choice in tagged.items()}
         return {**schema, **stripped}
-
-    def _is_converter(self, function: Any) -> bool:
-        return function in self._converters
-
-
-_CONVERTERS: Final = ("BeforeValidator", "WrapValidator", "PlainValidator")
-
-
-def _is_decoder(function: Any) -> bool:
-    return type(getattr(function, "__self__", None)).__name__ in ("EncodedBytes", "EncodedStr")
 
 
 def _model_schema(

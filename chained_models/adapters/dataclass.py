@@ -7,6 +7,7 @@ by the declared class, and would drop the fields that a subclass adds.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import decimal
@@ -80,9 +81,7 @@ def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any or isinstance(hint, (str, typing.TypeVar, typing.ForwardRef)):
         return True
-    if hint is None:
-        return value is None
-    if origin in (typing.Annotated, typing.Final, typing.Required, typing.NotRequired):
+    if origin in (typing.Annotated, typing.Final):
         return _fits(value, arguments[0])
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
@@ -154,14 +153,17 @@ def _converter() -> Converter:
     converter = make_converter()
     for kind, write in _WRITTEN.items():
         converter.register_unstructure_hook(kind, write)
-    known = {kind: converter.get_structure_hook(kind) for kind in (datetime.datetime, datetime.date, bytes)}
+    known = {kind: converter.get_structure_hook(kind) for kind in (datetime.datetime, datetime.date)}
     for kind, read in {**_READ, **known}.items():
-        converter.register_structure_hook(kind, functools.partial(_read, read))
+        converter.register_structure_hook(kind, functools.partial(_read, kind, read))
     return converter
 
 
-def _read(read: Any, value: Any, kind: Any) -> Any:
-    return value if type(value) is kind else read(value, kind)
+def _read(leaf: Any, read: Any, value: Any, kind: Any) -> Any:
+    if type(value) is kind:
+        return value
+    # cattrs takes this hook for subclasses as well: an IntEnum is made of a whole number, a StrEnum of text.
+    return read(value, leaf) if kind is leaf else kind(_read(leaf, read, value, leaf))
 
 
 def _misfit(value: Any, kind: Any) -> typing.NoReturn:
@@ -192,12 +194,14 @@ _READ: Final[Mapping[Any, Any]] = {
     float: _number,
     decimal.Decimal: _decimal,
     uuid.UUID: lambda value, _: uuid.UUID(value),
+    bytes: lambda value, _: base64.b64decode(value, validate=True),
     datetime.time: lambda value, _: datetime.time.fromisoformat(value),
     datetime.timedelta: lambda value, _: datetime.timedelta(seconds=value),
 }
 _WRITTEN: Final[Mapping[Any, Any]] = {
     decimal.Decimal: str,
     uuid.UUID: str,
+    bytes: lambda value: base64.b64encode(value).decode(),  # cattrs' own base 85 is read by few others
     datetime.time: datetime.time.isoformat,
     datetime.timedelta: datetime.timedelta.total_seconds,
 }

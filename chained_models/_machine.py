@@ -253,7 +253,10 @@ class Machine:
         save.chain = chain
         chain.saves[save.seq] = save
         if front:
-            chain.saves.move_to_end(save.seq, last=False)
+            # In front of all that the halt stops. Refreshes that passed it earlier keep their turn.
+            for one in list(chain.saves.values()):
+                if one not in (save, chain.active) and not (save.passes_halt and one.passes_halt):
+                    chain.saves.move_to_end(one.seq)
 
     def fill(self, save: Save) -> list[Effect]:
         """The snapshot is there: the save is accepted."""
@@ -436,7 +439,7 @@ class Machine:
         if started:
             chain.active = None
             chain.finishing = save
-        if halt:
+        if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
             chain.halted = save
         return [Settled(save, started), *self._offer(chain)]
 

@@ -1,0 +1,558 @@
+"""Whatever can happen to a Machine, as Hypothesis rules, beside a reference that only remembers what it was told.
+
+The reference keeps a list of saves per chain and a few flags. After every step it is compared with the machine; each check
+is named after the invariant that it stands for: V1 one in flight, V2 order of starts, V5 nothing disappears, V6 nothing is
+sent after it settled, V7 one outcome, V9 what outcomes mean, V10 idle means idle, V15 everything drains.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from chained_models._lane import Lane, LaneState
+from chained_models._machine import OUTCOMES, Effect, Idle, Machine, SaveState, Settled, Start, Wake
+from chained_models.exceptions import (
+    Conflict,
+    Gone,
+    InDoubt,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
+from chained_models.operation import Guarantee, Method
+from chained_models.policies import OnFailure, Outcome, RetryPolicy, Ruling, Verdict, judge
+
+KEYS = range(4)
+LANES = 2
+POLICIES = (
+    RetryPolicy(attempts=1, timeout=8),
+    RetryPolicy(attempts=3, wait_initial=1, wait_max=4, timeout=16),
+    RetryPolicy(attempts=4, wait_initial=2, wait_max=2, wait_jitter=0, timeout=64),
+)
+FAILURES: tuple[type[BaseException], ...] = (
+    Rejected, Conflict, Gone, Unavailable, InDoubt, Unauthenticated, ValueError, KeyboardInterrupt,
+)  # fmt: skip
+SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
+SETTLED = frozenset(OUTCOMES)
+numbers = st.integers(0, 30)
+
+
+class FakeSave:
+    """A save as the machine sees it, and what the reference knows of it."""
+
+    def __init__(self, key: int, policy: RetryPolicy, timeout: float, *, passes_halt: bool) -> None:
+        self.policy, self.timeout, self.passes_halt = policy, timeout, passes_halt
+        self.seq = self.token = self.attempts = 0
+        self.state, self.chain = SaveState.PREPARING, None
+        self.started = self.spent = 0.0
+        self.due = self.doubted = False
+        # The reference.
+        self.key = key
+        self.filled = False
+        self.ran: list[int] = []
+        """Tokens of all its attempts."""
+        self.running: int | None = None
+        self.waits_for: int | None = None
+        """The token of the wake-up that the next attempt waits for."""
+        self.since = 0.0
+        self.used = 0.0
+        self.counted = 0
+        """Attempts used up."""
+        self.applied = "no"
+        self.outcome: Outcome | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.seq} of {self.key}: {self.state.value}>"
+
+    @property
+    def left(self) -> float:
+        return max(self.policy.timeout, self.timeout) - self.used
+
+
+class Line:
+    """The reference's chain."""
+
+    def __init__(self) -> None:
+        self.saves: list[FakeSave] = []
+        self.active: FakeSave | None = None
+        self.finishing: FakeSave | None = None
+        self.paused = False
+        self.halted: FakeSave | None = None
+
+    @property
+    def startable(self) -> FakeSave | None:
+        if self.paused or self.finishing or not self.saves:
+            return None
+        head = self.active or self.saves[0]
+        held = (self.halted is not None and not head.passes_halt) or not head.filled
+        return None if held or head.running is not None or head.waits_for is not None else head
+
+    @property
+    def empty(self) -> bool:
+        return not (self.saves or self.finishing or self.paused or self.halted)
+
+
+class MachineRules(RuleBasedStateMachine):
+    """Any interleaving of what a dispatcher may do to its machine."""
+
+    machine_type = Machine
+    lane_type: Any = LaneState
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = self.machine_type()
+        self.lanes = [self.lane_type(Lane(max_in_flight=1 + n)) for n in range(LANES)]
+        self.unheard = [False] * LANES
+        """Lanes that go on, of which the machine has not been told yet."""
+        self.lines = {key: Line() for key in KEYS}
+        self.all: list[FakeSave] = []
+        self.stranded: list[tuple[FakeSave, int]] = []
+        self.over: list[tuple[FakeSave, int]] = []
+        self.wakes: list[tuple[FakeSave, int]] = []
+        self.rung: list[tuple[FakeSave, int]] = []
+        self.releases: list[FakeSave] = []
+        self.overtaken: dict[int, Counter[int]] = {key: Counter() for key in KEYS}
+
+    # Carrying out effects, as a dispatcher does
+
+    def lane_of(self, key: int) -> Any:
+        return self.lanes[key % LANES]
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Start(save, token):
+                    self.starts(save, token)
+                case Wake(save, token, _):
+                    assert save.waits_for is None and save.running is None, f"V15: two wake-ups for {save}"
+                    save.waits_for = token
+                    self.wakes.append((save, token))
+                case Settled(save, release):
+                    self.settles(save, release=release)
+                case Idle(chain):
+                    assert self.lines[chain.key].empty, f"V10: {chain.key} is not idle"
+
+    def starts(self, save: FakeSave, token: int) -> None:
+        line = self.lines[save.key]
+        assert save.outcome is None, f"V6: {save} is sent after it settled"
+        assert line.active in (None, save) and save.running is None, f"V1: {save} starts beside {line.active}"
+        assert line.saves and line.startable is save, f"V2: {save} starts, of {line.saves}"
+        assert token not in save.ran, f"V7: {save} uses a token twice"
+        line.active, save.running, save.since = save, token, self.machine.now
+        save.ran.append(token)
+        save.counted += 1
+        assert save.counted <= save.policy.attempts, f"V15: {save} is tried without end"
+        for key, other in self.lines.items():
+            if key != save.key and self.lane_of(key) is self.lane_of(save.key) and other.startable is not None:
+                self.overtaken[key][save.key] += 1
+                assert self.overtaken[key][save.key] <= 1, f"fairness: {save.key} overtakes {key} twice"
+        self.overtaken[save.key].clear()
+
+    def settles(self, save: FakeSave, *, release: bool) -> None:
+        line = self.lines[save.key]
+        outcome = OUTCOMES.get(save.state)
+        assert outcome is not None and save.outcome is None, f"V7: {save} ends twice, or not at all"
+        assert save in line.saves, f"V5: {save} was not in line"
+        save.outcome = outcome
+        line.saves.remove(save)
+        assert release is bool(save.ran) is (line.active is save), f"V10: {save} keeps the next one back, or fails to"
+        if outcome is Outcome.SAVED:
+            assert save.applied == "yes" or not save.ran, f"V9: {save}, yet nobody said so"
+        elif outcome is Outcome.FAILED:
+            assert save.applied == "no", f"V9: {save}, yet it may have been applied"
+        elif outcome is Outcome.CANCELLED:
+            assert not save.ran, f"V9: {save}, yet it was sent"
+        if release:
+            line.active, line.finishing = None, save
+            self.releases.append(save)
+
+    def pick(self, items: list[Any], n: int) -> Any:
+        return items[n % len(items)]
+
+    @property
+    def running(self) -> list[FakeSave]:
+        return [save for save in self.all if save.running is not None]
+
+    @property
+    def queued(self) -> list[FakeSave]:
+        return [save for save in self.all if save.filled and save.outcome is None and not save.ran]
+
+    # Taking a place in line
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        policy=st.sampled_from(POLICIES),
+        timeout=st.sampled_from([4.0, 16.0]),
+        fill=st.booleans(),
+    )
+    def reserve(self, key: int, policy: RetryPolicy, timeout: float, fill: bool) -> None:
+        self.add(FakeSave(key, policy, timeout, passes_halt=False), fill=fill)
+
+    @precondition(lambda self: any(line.halted for line in self.lines.values()))
+    @rule(n=numbers, fill=st.booleans())
+    def refresh(self, n: int, fill: bool) -> None:
+        """On a halted chain a refresh goes in front."""
+        key = self.pick([key for key, line in self.lines.items() if line.halted], n)
+        self.add(FakeSave(key, POLICIES[0], 4.0, passes_halt=True), fill=fill)
+
+    def add(self, save: FakeSave, *, fill: bool) -> None:
+        self.machine.reserve(save.key, self.lane_of(save.key), save, front=save.passes_halt)
+        assert all(save.seq > other.seq for other in self.all), "V2: the numbers of saves rise"
+        self.all.append(save)
+        line = self.lines[save.key]
+        line.saves.append(save)
+        if save.passes_halt:
+            line.saves.sort(key=lambda one: one is not line.active and not one.passes_halt)
+        if fill:
+            self.do_fill(save)
+
+    def do_fill(self, save: FakeSave) -> None:
+        save.filled = True
+        self.carry_out(self.machine.fill(save))
+
+    def unfilled(self) -> list[FakeSave]:
+        return [save for save in self.all if not save.filled and save.outcome is None]
+
+    @precondition(lambda self: self.unfilled())
+    @rule(n=numbers)
+    def fill(self, n: int) -> None:
+        self.do_fill(self.pick(self.unfilled(), n))
+
+    @precondition(lambda self: self.unfilled())
+    @rule(n=numbers)
+    def withdraw(self, n: int) -> None:
+        save = self.pick(self.unfilled(), n)
+        self.all.remove(save)
+        self.lines[save.key].saves.remove(save)
+        self.carry_out(self.machine.withdraw(save))
+
+    # Attempts
+
+    @precondition(lambda self: self.running)
+    @rule(n=numbers)
+    def succeed(self, n: int) -> None:
+        self.report(self.pick(self.running, n), None)
+
+    @precondition(lambda self: self.running)
+    @rule(
+        n=numbers,
+        kind=st.sampled_from(FAILURES),
+        method=st.sampled_from([Method.CREATE, Method.UPDATE]),
+        guarantee=st.sampled_from([Guarantee.PLAIN, Guarantee.IDEMPOTENT]),
+        on_failure=st.sampled_from([None, *OnFailure]),
+        random=st.sampled_from([0.0, 0.5]),
+    )
+    def fail(
+        self, n: int, kind: type[BaseException], method: Method, guarantee: Guarantee, on_failure: Any, random: float
+    ) -> None:
+        save = self.pick(self.running, n)
+        if not issubclass(kind, SURELY_NOT):
+            save.applied = "maybe"
+        verdict = judge(
+            kind(),
+            method=method,
+            guarantee=guarantee,
+            attempts=save.attempts,
+            spent=save.used + self.machine.now - save.since,
+            was_in_doubt=save.doubted,
+            policy=save.policy,
+            on_failure=on_failure,
+            random=random,
+        )
+        if verdict.ruling is Ruling.HOLD:
+            self.lane_of(save.key).lane.pause()
+        self.report(save, verdict)
+
+    def report(self, save: FakeSave, verdict: Verdict | None) -> None:
+        token = save.running
+        assert token is not None
+        save.running = None
+        line = self.lines[save.key]
+        if verdict is None:
+            save.applied = "yes"
+        elif verdict.ruling is Ruling.HOLD:
+            save.counted -= 1
+        elif verdict.ruling is Ruling.RETRY:
+            save.used += self.machine.now - save.since + verdict.delay
+        elif verdict.halt and line.halted is None:
+            line.halted = save
+        self.over.append((save, token))
+        effects = self.machine.finished(save, token, verdict)
+        assert effects is not None, f"V5: the end of {save} is taken for stale"
+        self.carry_out(effects)
+        if verdict is None or verdict.ruling is Ruling.SETTLE:
+            assert save.outcome is not None, f"V5: {save} has ended, and is not settled"
+        elif verdict.ruling is Ruling.RETRY:
+            assert save.waits_for is not None, f"V15: {save} waits for nothing"
+
+    def stale(self, save: FakeSave, token: int, verdict: Verdict | None) -> None:
+        before = self.seen()
+        assert self.machine.finished(save, token, verdict) is None, f"V1: a stale end of {save} counts"
+        assert self.seen() == before, f"V1: a stale end of {save} changes something"
+        self.carry_out(self.machine.lane_resumed(self.lane_of(save.key)))
+
+    def seen(self) -> Any:
+        chains = {c.key: (list(c.saves), c.active, c.finishing, c.paused, c.halted) for c in self.machine}
+        facts = [(s.seq, s.state, s.token, s.attempts, s.due, s.doubted, s.spent) for s in self.all]
+        return chains, facts, [list(lane.ready) for lane in self.lanes]
+
+    @precondition(lambda self: self.stranded)
+    @rule(n=numbers, ok=st.booleans())
+    def late_end(self, n: int, ok: bool) -> None:
+        """An attempt that was given up ends after all."""
+        save, token = entry = self.pick(self.stranded, n)
+        self.stranded.remove(entry)
+        self.over.append(entry)
+        self.stale(save, token, None if ok else Verdict(Ruling.RETRY, delay=1.0))
+
+    @precondition(lambda self: self.over)
+    @rule(n=numbers, ok=st.booleans())
+    def duplicate(self, n: int, ok: bool) -> None:
+        """A transport calls back twice."""
+        self.stale(*self.pick(self.over, n), None if ok else Verdict(Ruling.SETTLE, Outcome.ABANDONED, in_doubt=True))
+
+    @precondition(lambda self: self.releases)
+    @rule(n=numbers)
+    def release(self, n: int) -> None:
+        save = self.pick(self.releases, n)
+        self.releases.remove(save)
+        line = self.lines[save.key]
+        line.finishing = None
+        idle = line.empty
+        effects = self.machine.released(save.chain)
+        self.carry_out(effects)
+        assert any(isinstance(effect, Idle) for effect in effects) is idle, (
+            f"V10: {save.key} is idle and does not say so"
+        )
+
+    @precondition(lambda self: self.wakes)
+    @rule(n=numbers)
+    def wake(self, n: int) -> None:
+        save, token = entry = self.pick(self.wakes, n)
+        self.wakes.remove(entry)
+        self.rung.append(entry)
+        if save.waits_for == token:
+            save.waits_for = None
+        self.carry_out(self.machine.woke(save, token))
+
+    @precondition(lambda self: self.rung)
+    @rule(n=numbers)
+    def wake_twice(self, n: int) -> None:
+        before = self.seen()
+        self.carry_out(self.machine.woke(*self.pick(self.rung, n)))
+        assert self.seen() == before, "V15: a wake-up that was over changes something"
+
+    @rule(seconds=st.sampled_from([1.0, 4.0, 16.0, 64.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.machine.now += seconds
+
+    @rule(lane=st.sampled_from(range(LANES)))
+    def look(self, lane: int) -> None:
+        """Somebody looks after the attempts in flight."""
+        now, state = self.machine.now, self.lanes[lane]
+        mine = [save for save in self.running if self.lane_of(save.key) is state]
+        over = [save for save in mine if now >= save.since + save.left]
+        expired, next_look = self.machine.overdue(state)
+        assert expired == sorted(over, key=lambda save: save.ran[-1]), (
+            "V15: an attempt is over its time, and nobody sees it"
+        )
+        for save in mine:
+            late = now >= save.since + min(save.timeout, save.left)
+            assert (save.state is SaveState.IN_DOUBT) >= late, f"V9: {save} is over its time, and not in doubt"
+        for save in expired:
+            self.gives_up(save, Outcome.ABANDONED, halt=False)
+        alive = [save for save in mine if save not in over]
+        assert (next_look is None) is not bool(alive), "V15: nobody will look again"
+        assert next_look is None or next_look > now, "V15: looking without end"
+
+    @precondition(lambda self: self.running)
+    @rule(n=numbers, halt=st.booleans())
+    def give_up(self, n: int, halt: bool) -> None:
+        self.gives_up(self.pick(self.running, n), Outcome.ABANDONED, halt=halt)
+
+    @precondition(lambda self: self.waiting())
+    @rule(n=numbers)
+    def give_up_waiting(self, n: int) -> None:
+        """The next attempt of a save will never start."""
+        save = self.pick(self.waiting(), n)
+        self.gives_up(save, Outcome.FAILED if save.applied == "no" else Outcome.ABANDONED, halt=False)
+
+    def waiting(self) -> list[FakeSave]:
+        return [save for save in self.all if save.ran and save.running is None and save.outcome is None]
+
+    def gives_up(self, save: FakeSave, outcome: Outcome, *, halt: bool) -> None:
+        if save.running is not None:
+            self.stranded.append((save, save.running))
+            save.running, save.applied = None, "maybe"
+        save.waits_for = None
+        line = self.lines[save.key]
+        if halt and line.halted is None:
+            line.halted = save
+        self.carry_out(self.machine.give_up(save, outcome, halt=halt))
+        assert save.outcome is outcome, f"V5: {save} was given up, and is not settled"
+
+    # Verbs
+
+    @rule(key=st.sampled_from(KEYS))
+    def pause(self, key: int) -> None:
+        self.lines[key].paused = True
+        self.machine.pause(key, self.lane_of(key))
+
+    @rule(key=st.sampled_from(KEYS), times=st.sampled_from([1, 2]))
+    def resume(self, key: int, times: int) -> None:
+        for _ in range(times):
+            chain = self.machine.chains.get(key)
+            assert chain is not None or self.lines[key].empty, f"V5: {key} is gone"
+            self.lines[key].paused = False
+            if chain is not None:
+                self.carry_out(self.machine.resume(chain))
+
+    @precondition(lambda self: self.queued)
+    @rule(n=numbers, outcome=st.sampled_from([Outcome.CANCELLED, Outcome.FAILED, Outcome.SAVED]))
+    def settle_queued(self, n: int, outcome: Outcome) -> None:
+        """Cancelled, failed with another's cause, or nothing to send."""
+        save = self.pick(self.queued, n)
+        self.carry_out(self.machine.settle_queued(save, outcome))
+        assert save.outcome is outcome, f"V5: {save} was taken out, and is not settled"
+
+    @rule(key=st.sampled_from(KEYS))
+    def clear(self, key: int) -> None:
+        line, chain = self.lines[key], self.machine.chains.get(key)
+        if chain is None:
+            return
+        active = line.active
+        for save in list(line.saves):
+            if save.state is SaveState.QUEUED:
+                self.carry_out(self.machine.settle_queued(save, Outcome.CANCELLED))
+        line.halted = None
+        self.carry_out(self.machine.lift(chain))
+        assert line.active is active, f"V1: clear() frees the place in flight of {key}"
+        assert all(not save.filled or save.ran for save in line.saves), f"V5: clear() leaves something in {key}"
+
+    @rule(key=st.sampled_from(KEYS))
+    def skip(self, key: int) -> None:
+        chain = self.machine.chains.get(key)
+        if chain is not None:
+            self.lines[key].halted = None
+            self.carry_out(self.machine.lift(chain))
+
+    @precondition(lambda self: any(line.halted for line in self.lines.values()))
+    @rule(n=numbers)
+    def retry(self, n: int) -> None:
+        key = self.pick([key for key, line in self.lines.items() if line.halted], n)
+        line, chain = self.lines[key], self.machine.chains.get(key)
+        assert chain is not None and chain.halted is line.halted, f"V5: {key} has forgotten what halted it"
+        save = FakeSave(key, POLICIES[1], 4.0, passes_halt=False)
+        save.filled = True
+        self.all.append(save)
+        line.saves.insert(0, save)
+        line.halted = None
+        self.carry_out(self.machine.follow_up(chain, save))
+
+    @precondition(lambda self: self.movable())
+    @rule(n=numbers, m=numbers)
+    def move(self, n: int, m: int) -> None:
+        """A create has got an identity that already has a chain."""
+        old, new = self.pick(self.movable(), n)
+        saves = [save for save in self.lines[old].saves if not save.ran]
+        moved = saves[m % len(saves) :]
+        for save in moved:
+            self.lines[old].saves.remove(save)
+            save.key = new
+        line = self.lines[new]
+        line.saves = sorted([*line.saves, *moved], key=lambda save: (save is not line.active, save.seq))
+        self.carry_out(self.machine.move_to(self.machine.chains[new], moved))
+
+    def movable(self) -> list[tuple[int, int]]:
+        """Pairs of chains with something to move, and something to join."""
+        return [
+            (old, new)
+            for old in KEYS
+            for new in self.machine.chains
+            if old != new and self.lane_of(old) is self.lane_of(new) and any(not s.ran for s in self.lines[old].saves)
+        ]
+
+    @rule(lane=st.sampled_from(range(LANES)))
+    def pause_lane(self, lane: int) -> None:
+        self.lanes[lane].lane.pause()
+
+    @rule(lane=st.sampled_from(range(LANES)))
+    def resume_lane(self, lane: int) -> None:
+        """The flag falls first; the machine hears of it when it has its turn."""
+        self.lanes[lane].lane.resume()
+        self.unheard[lane] = True
+
+    @rule(lane=st.sampled_from(range(LANES)))
+    def hear_of_lane(self, lane: int) -> None:
+        self.unheard[lane] = False
+        self.carry_out(self.machine.lane_resumed(self.lanes[lane]))
+
+    # What always holds
+
+    @invariant()
+    def reference_and_machine_agree(self) -> None:
+        kept = {key: line for key, line in self.lines.items() if not line.empty}
+        assert set(self.machine.chains) == set(kept), "V10: idle means that nothing is left, and nothing else does"
+        for key, line in kept.items():
+            chain = self.machine.chains[key]
+            in_line = list(chain.saves.values())
+            assert set(in_line) == set(line.saves), f"V5: {key} holds {in_line}, not {line.saves}"
+            assert in_line == line.saves or line.active, f"V2: {key} holds {in_line}, not {line.saves}"
+            assert chain.active is line.active, f"V1: {key} has {chain.active} in flight, not {line.active}"
+            assert chain.finishing is line.finishing, f"V10: {key} waits for {chain.finishing}, not {line.finishing}"
+            assert chain.halted is line.halted, f"V5: {key} was halted by {chain.halted}, not {line.halted}"
+            assert chain.paused is line.paused, f"V10: {key} is paused, or should be"
+        for save in self.all:
+            assert (save.state in SETTLED) is (save.outcome is not None), f"V7: {save} has changed its outcome"
+
+    @invariant()
+    def slots_are_attempts(self) -> None:
+        for number, state in enumerate(self.lanes):
+            mine = {save.running: save for save in self.running if self.lane_of(save.key) is state}
+            lost = {token: save for save, token in self.stranded if self.lane_of(save.key) is state}
+            assert state.slots == mine | lost, "slots: one for each attempt that runs"
+            most = state.lane.max_in_flight
+            assert len(state.slots) <= most + min(len(lost), most), "slots: more than the lane has"
+            ready = [
+                key for key, line in self.lines.items() if self.lane_of(key) is state and line.startable is not None
+            ]
+            assert {chain.key for chain in state.ready} == set(ready), (
+                "V10: the line before the lane is who could start"
+            )
+            room = not state.lane.paused and len(mine) + max(0, len(lost) - most) < most
+            assert not (ready and room) or self.unheard[number], f"V15: {ready} could start, and nobody does"
+        for key, line in self.lines.items():
+            if line.startable is None:
+                self.overtaken[key].clear()
+
+    def teardown(self) -> None:
+        """Once faults stop, everything drains, and nothing is left."""
+        if sys.exc_info()[0] is not None:
+            return  # It has failed already, and shall say why.
+        for save in self.unfilled():
+            self.do_fill(save)
+        for number, state in enumerate(self.lanes):
+            state.lane.resume()
+            self.hear_of_lane(number)
+        for _ in range(4 * len(self.all) + 40):
+            for key in KEYS:
+                self.resume(key, 1)
+                self.skip(key)
+            while self.stranded:
+                self.late_end(0, ok=True)
+            for rounds, step in ((self.running, self.succeed), (self.wakes, self.wake), (self.releases, self.release)):
+                for _ in list(rounds):
+                    step(0)
+            if not self.machine.chains:
+                break
+        self.reference_and_machine_agree()
+        self.slots_are_attempts()
+        left = [save for save in self.all if save.outcome is None]
+        assert not left and not self.machine.chains, f"V15: {left} did not end"
+        for state in self.lanes:
+            assert not state.slots and not state.ready and not state._stranded, "V10: slots are left"

@@ -65,8 +65,8 @@ class Report:
 
     def table(self, results: Sequence[Result]) -> None:
         """Print the results."""
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-        table.add_column("")
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False)
+        table.add_column("", no_wrap=True)
         for title in ("writes out\nof order", "duplicate\ncreates", "edits\nlost", "wrong final\nstates", "\nseconds"):
             table.add_column(title, justify="right")
         for result in results:

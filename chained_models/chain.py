@@ -195,7 +195,7 @@ class ModelChain(Chain, Generic[T]):
                     f"it is not known what is stored of {self._record}; save or refresh it first, "
                     "or call mark_saved() if it is as the backend has it"
                 )
-            snapshot = adapter.snapshot(self._model)
+            snapshot = adapter.snapshot(self._model, check=False)
             identity = self._record.identity
             if identity is not None and self._bound.identity_in(snapshot) is None:
                 snapshot |= self._bound.parts(identity)  # a frozen object that could not be given its identity
@@ -214,7 +214,7 @@ class ModelChain(Chain, Generic[T]):
         if identity is None:
             raise BaseUnknown(f"{type(self._model).__name__} has no identity yet: set it first, then call mark_saved()")
         with self._facts.latch:
-            snapshot = self._bound.adapter.snapshot(self._model)
+            snapshot = self._bound.adapter.snapshot(self._model, check=False)
             model_type = self._bound.model.type
             self._host.mark_stored(self._port, self._facts, model_type, identity, snapshot, version)
 

@@ -185,7 +185,7 @@ class Dispatcher:
             if earlier is not None:
                 return earlier
             try:
-                save.snapshot = adapter.snapshot(model)
+                save.snapshot = adapter.snapshot(model, check=verb in (Verb.SAVE, Verb.PATCH))
                 if origin is not None and origin.stored and facts.unsettled == 1:
                     # Asked again, because the snapshot may have loaded what was expired.
                     facts.adopt(adapter.origin(model) or origin)

@@ -52,10 +52,14 @@ class Adapter(Protocol):
         """Whether the backend gives the identity: it is one field, and its default is None."""
         ...
 
-    def snapshot(self, model: Any) -> dict[str, Any]:
+    def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
         """Plain values of the declared attributes, deep-copied, nothing shared with the model but immutable leaves.
 
         Also where the caller's mistakes come out, before anything is queued.
+
+        Args:
+            model: The live model.
+            check: Whether the values are to be written, and so must be valid; not for a refresh or a delete.
 
         Raises:
             SnapshotError: An attribute cannot be copied; names it.

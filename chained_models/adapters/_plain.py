@@ -300,7 +300,7 @@ class PlainAdapter:
     def identity_fields(self, model_type: type) -> tuple[str, ...] | None:
         return None
 
-    def snapshot(self, model: Any) -> dict[str, Any]:
+    def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
         return copied(type(model), self.values(model))[0]
 
     def peek(self, model: Any, name: str) -> Any | Missing:

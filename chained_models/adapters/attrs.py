@@ -35,7 +35,9 @@ class AttrsAdapter(DataclassAdapter):
         known = ((each.name, each.name if each.name in values else each.alias) for each in _attributes(model_type))
         return {name: values[key] for name, key in known if key in values}
 
-    def snapshot(self, model: Any) -> dict[str, Any]:
+    def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
+        if not check:
+            return super().snapshot(model)
         _validate(model)
         snapshot, met = copied(type(model), self.values(model))
         for objects in met.values():

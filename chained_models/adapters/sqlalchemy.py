@@ -49,7 +49,7 @@ class MappedAdapter:
         # A subclass with a table of its own has two: its foreign key, and the base's, which is the one that is given.
         return any(map(_given_at_insert, attributes[names[0]].columns))
 
-    def snapshot(self, model: Any) -> dict[str, Any]:
+    def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
         """Columns only. What was never set on a new object is left out, so that defaults apply; so is what is deferred.
 
         Raises:
@@ -276,5 +276,6 @@ def _load_expired(state: InstanceState[Any], columns: Iterable[str]) -> None:
             f"this {what} is expired, and loading it would need an await. Use "
             "async_sessionmaker(expire_on_commit=False), or `await session.refresh(...)` before the save"
         )
-    for name in expired:
-        getattr(state.obj(), name)  # the first one loads all of them
+    with state.session.no_autoflush:  # loading must not write the user's other changes, nor this object's
+        for name in expired:
+            getattr(state.obj(), name)  # the first one loads all of them

@@ -80,11 +80,11 @@ class _SecureConnection(_Reporting, connection.HTTPSConnection):
 
 
 class _Pool(connectionpool.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls: Any = _Connection
 
 
 class _SecurePool(connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    ConnectionCls: Any = _SecureConnection
 
 
 _STOCK = {"http": connectionpool.HTTPConnectionPool, "https": connectionpool.HTTPSConnectionPool}

@@ -214,8 +214,9 @@ class RestBackend:
             raise Unavailable(f"{label}: there are no credentials or headers ({type(error).__name__})") from error
 
         timeout = min(self.timeout, operation.timeout)
+        attempt = Attempt(timeout)
         try:
-            with Attempt(timeout) as attempt:
+            with attempt:
                 reply = self._transport.send(
                     self._sessions.get(),
                     attempt,

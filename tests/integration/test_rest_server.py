@@ -15,7 +15,8 @@ import pytest
 import requests
 from urllib3.util import Retry
 
-from chained_models.backends import _deadline
+from chained_models.backends import _deadline, _session
+from chained_models.backends._deadline import Attempt
 from chained_models.backends.rest import RestBackend
 from chained_models.exceptions import (
     BackendError,
@@ -227,10 +228,20 @@ def test_connecting_takes_no_longer_than_the_attempt(black_hole: int, monkeypatc
 
 
 def test_no_time_left_no_request(rest_server: RestServer, backend: RestBackend) -> None:
-    """An attempt that is over before it begins is not sent."""
+    """An attempt that is over before it begins is not sent, over a new connection or one that is there."""
     with pytest.raises(Unavailable):
         carry_out(backend, timeout=0.0)
-    assert rest_server.requests == []
+    carry_out(backend)
+    with pytest.raises(Unavailable):
+        carry_out(backend, timeout=0.0)
+    assert len(rest_server.requests) == 1
+
+
+def test_what_follows_the_connecting_has_only_the_rest_of_the_time(rest_server: RestServer) -> None:
+    """A handshake would otherwise get the whole time once more, and cannot be interrupted."""
+    connection = _session._Connection("127.0.0.1", rest_server.port, timeout=60)
+    with Attempt(5), connection._new_conn() as sock:
+        assert sock.gettimeout() <= 5
 
 
 # Deadlines
@@ -414,6 +425,18 @@ def test_retries_that_a_user_configured_are_theirs(rest_server: RestServer) -> N
         carry_out(backend)
     assert len(rest_server.requests) == 3
     session.close()
+
+
+def test_a_session_that_was_given_still_works_for_its_owner(rest_server: RestServer) -> None:
+    """Its connections report to attempts, and serve anybody else as before."""
+    rest_server.put("/baskets/7", {})
+    with requests.Session() as session:
+        carry_out(RestBackend(rest_server.url, session=session))
+        rest_server.plan(Fault(close_after=True))
+        for _ in range(2):
+            assert session.get(f"{rest_server.url}/baskets/7").json()["note"] == "red"
+            rest_server.wait_for_requests(2)
+    assert len(rest_server.requests) == 3
 
 
 def test_credentials_are_renewed_between_attempts(rest_server: RestServer) -> None:

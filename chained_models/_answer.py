@@ -82,7 +82,8 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     facts, adapter, operation = save.facts, save.binding.adapter, save.operation
     assert operation is not None and save.answer is not None
     if save.verb is Verb.DELETE:
-        facts.base = facts.version = facts.last = None
+        facts.declare(None, None)
+        facts.last = None
         return Merged()
     model_type = save.binding.model.type
     understood = save.understood or {}

@@ -14,7 +14,7 @@ from ._answer import as_answer, understand
 from ._machine import time_left
 from ._snapshot import Snapshot, carried, differing
 from .binding import Bound
-from .exceptions import BackendError, Gone, IdentityChanged, InDoubt, Rejected
+from .exceptions import BackendError, BaseUnknown, Gone, IdentityChanged, InDoubt, Rejected
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
 from .protocols import Call
@@ -76,6 +76,8 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
             values = {**values, **bound.parts(identity)}
         elif given != identity:
             raise IdentityChanged(f"{save} carries another identity than the one it is stored under; make a new object")
+    if method in (Method.UPDATE, Method.PATCH):
+        check_version(save)
     changed = _changed(save, method, values)
     if method is Method.PATCH and not changed:
         return None
@@ -92,6 +94,20 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         version=save.facts.version,
         idempotency_key=save.idempotency_key,
     )
+
+
+def check_version(save: SaveHandle[Any]) -> None:
+    """Refuse an update that would have to carry a version, and has none.
+
+    Raises:
+        BaseUnknown: The version is not known.
+    """
+    bound: Bound = save.binding
+    if save.facts.version is None and not save.force_insert and bound.adapter.versioned(bound.model.type):
+        raise BaseUnknown(
+            f"{save.record.current()} has a version column, and it is not known which version is stored; refresh() it "
+            "first, or say mark_saved(version)"
+        )
 
 
 def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozenset[str]:

@@ -27,6 +27,9 @@ class Facts:
         base: What the object last knew to be stored, name to plain value; a name that is not in it is unknown. None: no
             base at all.
         version: The version that came with the base.
+        in_doubt: Names that an abandoned save carried: what is stored of them is not known, whatever the model's own
+            library believes.
+        version_in_doubt: The same of the version.
         last: The latest save of the object whose answer may still move values of the next one.
         unsettled: How many of its saves have not settled.
         latch: Held while a snapshot is taken and while an answer is merged, so that neither sees half of the other. It
@@ -34,12 +37,26 @@ class Facts:
         thread: The thread that last used one of the object's verbs.
     """
 
-    __slots__ = ("base", "deferred", "latch", "last", "receivers", "record", "thread", "unsettled", "version")
+    __slots__ = (
+        "base",
+        "deferred",
+        "in_doubt",
+        "last",
+        "latch",
+        "receivers",
+        "record",
+        "thread",
+        "unsettled",
+        "version",
+        "version_in_doubt",
+    )
 
     def __init__(self, record: Any) -> None:
         self.record = record
         self.base: Snapshot | None = None
         self.version: Any = None
+        self.in_doubt: frozenset[str] = frozenset()
+        self.version_in_doubt = False
         self.last: Any = None
         self.unsettled = 0
         self.latch = threading.RLock()
@@ -52,8 +69,9 @@ class Facts:
 
         What it cannot tell (values that may have been changed in place) stays what we last knew ourselves.
         """
-        self.base = origin.base if not self.base else {**self.base, **(origin.base or {})}
-        self.version = origin.version
+        base = {**(self.base or {}), **(origin.base or {})}
+        self.base = without(base, self.in_doubt) if self.in_doubt else base
+        self.version = None if self.version_in_doubt else origin.version
 
     def confirm(self, sent: Snapshot, answered: Snapshot, version: Any) -> None:
         """A write was confirmed: the base is what it was, then what was sent, then what was answered."""
@@ -62,13 +80,22 @@ class Facts:
         else:
             self.base = {**(self.base or {}), **sent, **answered}
         self.version = version
+        self.version_in_doubt = False
+        if self.in_doubt:
+            self.in_doubt = self.in_doubt - sent.keys() - answered.keys()
+
+    def declare(self, base: Snapshot | None, version: Any) -> None:
+        """The user, or a delete, says what is stored: nothing is in doubt any more."""
+        self.base, self.version = base, version
+        self.in_doubt, self.version_in_doubt = frozenset(), False
 
     def forget(self, names: Snapshot, *, version: bool) -> None:
         """It is not known whether a write was applied: what it carried counts as changed from now on."""
+        self.in_doubt |= names.keys()
         if self.base is not None:
             self.base = without(self.base, names)
         if version:
-            self.version = None
+            self.version, self.version_in_doubt = None, True
 
     def defer(self, model: weakref.ref[Any], assign: Callable[[Any], object]) -> None:
         """Leave an assignment for the thread that works with the object."""

@@ -94,22 +94,22 @@ class Record:
                 f"a create of {self.label} is in doubt and its identity is not known, so nothing was sent; use "
                 "chain.retry(), mark_saved() once it has its identity, or save(force_insert=True)"
             )
-        if verb is Verb.DELETE:
-            return Method.DELETE if self.identity is not None else None
+        if verb is Verb.DELETE and self.identity is None and self.life in (Life.NEW, Life.DELETED):
+            return None
         if verb is Verb.REFRESH:
             if self.identity is None:
                 raise MissingIdentity(
                     f"{self.label} has no identity yet, so there is nothing to refresh; save it first"
                 )
             return Method.READ
-        if self.life is Life.NEW:
+        if self.life is Life.NEW and verb is not Verb.DELETE:
             return Method.CREATE
         if self.identity is None:
             raise MissingIdentity(
                 f"{self.label} was stored, but the backend did not say under which identity; "
                 "set it and call mark_saved(), or use save(force_insert=True)"
             )
-        return Method.PATCH if verb is Verb.PATCH else Method.UPDATE
+        return {Verb.SAVE: Method.UPDATE, Verb.PATCH: Method.PATCH, Verb.DELETE: Method.DELETE}[verb]
 
     def sent(self, method: Method) -> None:
         """An attempt starts."""

@@ -29,7 +29,7 @@ from ._machine import Effect, Idle, Settled, Start, Wake
 from ._ledger import Ledger
 from ._merge import Facts, Merged
 from ._port import Port
-from ._record import Record, Verb
+from ._record import Life, Record, Verb
 from ._waiting import Patience
 from ._weakmap import WeakIdMap
 from .binding import Bound
@@ -84,6 +84,7 @@ class _Deciding:
                 "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
             )
         self._inside = True
+        self._ledger.machine.now = self._clock()
         return self._ledger
 
     def __exit__(self, *_: object) -> None:
@@ -189,6 +190,8 @@ class Dispatcher:
                 if origin is not None and origin.stored and facts.unsettled == 1:
                     # Asked again, because the snapshot may have loaded what was expired.
                     facts.adopt(adapter.origin(model) or origin)
+                if facts.unsettled == 1 and verb in (Verb.SAVE, Verb.PATCH) and save.record.life is Life.LIVE:
+                    _attempt.check_version(save)
             except BaseException:
                 with self._deciding as ledger:
                     effects = ledger.withdraw(save)
@@ -246,7 +249,7 @@ class Dispatcher:
         with facts.latch:
             with self._deciding as ledger:
                 ledger.identify(port, facts.record.current(), model_type, identity)
-            facts.base, facts.version = base, version
+            facts.declare(base, version)
 
     @staticmethod
     def _ordering_key(port: Port, model: Any, bound: Bound) -> Any:
@@ -383,14 +386,14 @@ class Dispatcher:
             if when >= lane.look_at:
                 return
             lane.look_at = when
-        driver.wake_at(when, partial(self._look, lane, driver))
+        lane.unlook = driver.wake_at(when, partial(self._look, lane, driver, when))
 
-    def _look(self, lane: LaneState[ChainState], driver: Driver) -> list[Job]:
+    def _look(self, lane: LaneState[ChainState], driver: Driver, when: float) -> list[Job]:
         """Give up attempts that are over the time for all attempts."""
         saves = list(lane.slots.values())
         guarantees = {save.seq: guarantee_of(save.backend, save.binding.model.type) for save in saves}
         with self._deciding as ledger:
-            if ledger.machine.now < lane.look_at:
+            if when != lane.look_at:
                 return []  # another look has been arranged since
             lane.look_at = float("inf")
             effects, next_look = ledger.overdue(lane, guarantees)

@@ -119,7 +119,8 @@ class ChainedSaveMixin:
         before = cls.__dict__.get(_BINDING)
         _bind(cls, backend, {name: value for name, value in options.items() if value is not None})
         try:
-            _bound_of(cls)
+            bound = _bound_of(cls)
+            _dispatcher_of(bound).check(bound.binding.backend)
         except BaseException:
             type.__setattr__(cls, _BINDING, before) if before is not None else type.__delattr__(cls, _BINDING)
             raise

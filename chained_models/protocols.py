@@ -101,6 +101,10 @@ class Adapter(Protocol):
         """What the model's own library knows of it; None if it keeps no such account. Never does I/O."""
         ...
 
+    def versioned(self, model_type: type) -> bool:
+        """Whether the kind of model itself declares a version (a mapper's version column), which an update must carry."""
+        ...
+
     def attached(self, model: Any) -> bool:
         """Whether only the thread that works with the model may assign to it (it sits in a Session)."""
         ...

@@ -320,6 +320,9 @@ class PlainAdapter:
     def origin(self, model: Any) -> Origin | None:
         return None
 
+    def versioned(self, model_type: type) -> bool:
+        return False
+
     def attached(self, model: Any) -> bool:
         return False
 

@@ -138,6 +138,9 @@ class MappedAdapter:
             version=(known[version] or None) if version in known else None,
         )
 
+    def versioned(self, model_type: type) -> bool:
+        return _version_name(_mapper(model_type)) is not None
+
     def attached(self, model: Any) -> bool:
         return _state(model).session is not None
 

@@ -94,7 +94,7 @@ class Record:
                 f"a create of {self.label} is in doubt and its identity is not known, so nothing was sent; use "
                 "chain.retry(), mark_saved() once it has its identity, or save(force_insert=True)"
             )
-        if verb is Verb.DELETE and self.identity is None and self.life in (Life.NEW, Life.DELETED):
+        if verb is Verb.DELETE and (self.life is Life.DELETED or (self.life is Life.NEW and self.identity is None)):
             return None
         if verb is Verb.REFRESH:
             if self.identity is None:

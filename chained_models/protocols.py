@@ -118,8 +118,8 @@ class Backend(Protocol):
     """Carries out one operation. `guarantee` and `execute` are all that is needed.
 
     Optional, looked up by name: ``encode(operation) -> payload``, called once, before the first attempt, and kept on
-    ``operation.payload``; ``check(model, resource)``, called when a class is bound, raises if it could never work;
-    ``lane``, a :class:`~chained_models.Lane`.
+    ``operation.payload``; ``check(model, resource)``, called when a class is bound, and ``check_identity(identity)``,
+    called at a `save()`, raise what could never work; ``lane``, a :class:`~chained_models.Lane`.
     """
 
     guarantee: Any
@@ -191,8 +191,8 @@ class Driver(Protocol):
         """Seconds on a clock that never jumps."""
         ...
 
-    def start(self, job: Job) -> None:
-        """Run `job` soon; returns at once, except for a driver that runs jobs in the caller."""
+    def start(self, *jobs: Job) -> None:
+        """Run these jobs soon; returns at once, except for a driver that runs jobs in the caller."""
         ...
 
     def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:

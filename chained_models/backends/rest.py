@@ -20,7 +20,7 @@ from ._header import KEY_STYLES, checked_headers, header_value, idempotency_head
 from ._http_status import REMEDIES, described, doubt, failure
 from ._reply import Reply, Unreadable
 from ._retry_after import seconds_to_wait
-from ._url import Route, checked_base_url, last_segment, named_host
+from ._url import Route, checked_base_url, last_segment, named_host, segment
 
 __all__ = ["Payload", "Reply", "RestBackend"]
 
@@ -176,6 +176,15 @@ class RestBackend:
             InvalidOption: `resource` could never lead to an object of this class.
         """
         Route.of(resource).check(model.identity, model.adapter.fields(model.type))
+
+    def check_identity(self, identity: Any) -> None:
+        """Called at the `save()` of an object whose identity is known.
+
+        Raises:
+            InvalidIdentity: It could escape from its place in the URL.
+        """
+        for part in identity if isinstance(identity, tuple) else (identity,):
+            segment(part)
 
     def encode(self, operation: Operation) -> Payload:
         """Make what all attempts will send.

@@ -23,6 +23,7 @@ from chained_models import (
     Guarantee,
     IdentityChanged,
     InDoubt,
+    InvalidIdentity,
     InvalidOption,
     Method,
     MissingIdentity,
@@ -40,6 +41,7 @@ from chained_models import (
     UnsupportedModel,
 )
 from chained_models.backends.memory import MemoryBackend
+from chained_models.backends.rest import RestBackend
 
 
 class Scripted:
@@ -646,6 +648,22 @@ def test_an_invalid_model_raises_its_own_error(dispatcher: Dispatcher) -> None:
     backend.script = [Answer({"count": 3})]
     assert strict.refresh(discard=True).result().count == 3
     assert strict.save().outcome is Outcome.SAVED
+
+
+def test_an_identity_that_no_url_can_carry_is_refused_at_the_call(dispatcher: Dispatcher) -> None:
+    """Nothing is queued for an identity that could escape from its place in the URL."""
+    backend = RestBackend("http://localhost:1")
+
+    @dataclasses.dataclass
+    class Page(ChainedSaveMixin, backend=backend, dispatcher=dispatcher):
+        id: str | None = None
+
+    for identity in ("..", "", "a\x00b", "%2e%2e", "../admin"):
+        page = Page(id=identity)
+        with pytest.raises(InvalidIdentity):
+            page.save()
+        assert len(page.chain) == 0
+    backend.close()
 
 
 def test_an_ordering_key_puts_models_in_one_chain(backend: Scripted) -> None:

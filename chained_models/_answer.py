@@ -66,6 +66,8 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             # It never got to be sent, so the next save of the object follows the one before it.
             if facts.last is save:
                 before = save.before
+                while before is not None and before.outcome is not None and before.operation is None:
+                    before = before.before
                 facts.last = before if before is not None and before.outcome is None else None
             return Merged()
         if outcome is not Outcome.SAVED:

@@ -69,7 +69,7 @@ class LaneState(Generic[C]):
     attempts are replaced, so that one hanging connection does not stop the lane; more than that would be a flood.
     """
 
-    __slots__ = ("__weakref__", "_stranded", "lane", "look_at", "ready", "slots")
+    __slots__ = ("__weakref__", "_stranded", "lane", "look_at", "ready", "slots", "unlook")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -78,6 +78,8 @@ class LaneState(Generic[C]):
         """Token of every attempt that is running, and its save."""
         self.look_at = math.inf
         """When somebody will look for attempts that are over their time."""
+        self.unlook: Callable[[], object] = lambda: None
+        """Says that nobody need look."""
         self._stranded: set[int] = set()
 
     def request(self, chain: C) -> None:

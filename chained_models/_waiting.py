@@ -37,6 +37,11 @@ class Patience:
                 self._changes += 1
                 self._news.notify_all()
 
+    def check(self) -> None:
+        """Raise WouldDeadlock if this thread is the one that would do the work."""
+        if self._announcer.receiving or any(driver.owns_thread() for driver in self._drivers):
+            raise WouldDeadlock
+
     def wait(self, handle: SaveHandle[Any], timeout: float | None) -> bool:
         """Block until `handle` is done; False if the time is over first.
 
@@ -98,8 +103,7 @@ class Patience:
         Returns:
             Whether the end was reached before the time was over, and what cannot move by itself.
         """
-        if self._announcer.receiving or any(driver.owns_thread() for driver in self._drivers):
-            raise WouldDeadlock
+        self.check()
         ends = math.inf if timeout is None else time.monotonic() + timeout
         here = self._announcer.delivery_here()
         with self._news:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -24,9 +23,9 @@ from . import _attempt
 from ._announcer import Announcer
 from ._answer import merge
 from ._lane import Lane, LaneState
+from ._ledger import Ledger
 from ._machine import Chain as ChainState
 from ._machine import Effect, Idle, Settled, Start, Wake
-from ._ledger import Ledger
 from ._merge import Facts, Merged
 from ._port import Port
 from ._record import Life, Record, Verb
@@ -179,6 +178,8 @@ class Dispatcher:
             save.discard = discard
             key = self._ordering_key(port, model, bound)
             identity = bound.identity_of(model)
+            if identity is not None and (check_identity := getattr(backend, "check_identity", None)) is not None:
+                check_identity(identity)
             origin = adapter.origin(model)
             stored = bound.server_given if origin is None else origin.stored
             with self._deciding as ledger:
@@ -258,9 +259,10 @@ class Dispatcher:
 
     # Carrying out
 
-    def _run(self, effects: Iterable[Effect]) -> None:
-        for driver, job in self._carry_out(effects):
-            driver.start(job)
+    def _run(self, effects: list[Effect]) -> None:
+        """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
+        _start(self._carry_out(effects))
+        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled)])
 
     def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
@@ -281,10 +283,9 @@ class Dispatcher:
                 case Idle():  # pragma: no cover - only `released` says so, see _finish
                     pass
         if settled:
-            # Attempts of other chains do not wait for the receivers of this one.
-            for driver, job in jobs:
-                driver.start(job)
-            jobs = []
+            # Attempts of other chains do not wait for the receivers of this one, if they run beside them.
+            _start([(driver, job) for driver, job in jobs if driver.overlaps])
+            jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
         for one in settled:
             if self._announcer.here(one.save):
                 jobs += self._finish(one.save, release=one.release)
@@ -305,15 +306,11 @@ class Dispatcher:
         jobs = self._completed(save, token, answer, error)
         interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
         save.interrupt = None
-        following: list[Job] = []
-        for driver, job in jobs:
-            if driver is save.port.driver and interrupt is None:
-                following.append(job)
-            else:
-                driver.start(job)
+        mine = save.port.driver if interrupt is None else None
+        _start([(driver, job) for driver, job in jobs if driver is not mine])
         if interrupt is not None:
             raise interrupt
-        return following
+        return [job for driver, job in jobs if driver is mine]
 
     def _completed(self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
         guarantee = Guarantee.PLAIN if error is None else guarantee_of(save.backend, save.binding.model.type)
@@ -326,6 +323,7 @@ class Dispatcher:
         elif verdict is not None and verdict.ruling is Ruling.HOLD:
             logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
             self._announcer.tell("retry", save, error=error)
+            self._patience.changed()
         return self._carry_out(effects)
 
     def _finish(self, save: SaveHandle[Any], *, release: bool) -> Jobs:
@@ -364,11 +362,8 @@ class Dispatcher:
         return Merged()
 
     def _finish_there(self, save: SaveHandle[Any], *, release: bool) -> None:
-        for driver, job in self._finish(save, release=release):
-            driver.start(job)
-        interrupt, save.interrupt = save.interrupt, None
-        if interrupt is not None:
-            raise interrupt
+        _start(self._finish(save, release=release))
+        _raise_interrupt([save])
 
     # Time
 
@@ -512,9 +507,19 @@ class Dispatcher:
         self.flush_chains(None, timeout)
         with self._deciding as ledger:
             idle = not ledger.machine.chains
+            timed = self._unlooked() if idle else []
         if idle:
+            for unlook in timed:
+                unlook()
             for driver in self._drivers:
                 driver.rest()
+
+    def _unlooked(self) -> list[Callable[[], object]]:
+        """Nothing is in flight, so nobody need look after it: what takes back the timers."""
+        lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf")]
+        for lane in lanes:
+            lane.look_at = float("inf")
+        return [lane.unlook for lane in lanes]
 
     def flush_chains(self, key: Any, timeout: float | None) -> None:
         """Flush one chain, or all of them where `key` is None."""
@@ -530,8 +535,10 @@ class Dispatcher:
         if held:
             raise Stuck(f"{len(held)} saves cannot be carried out, their chains are paused or halted: {_listed(held)}")
 
-    def _chains(self, key: Any) -> list[ChainState]:
-        return [chain for chain in self._ledger.machine if key is None or chain.key == key]
+    def _chains(self, key: Any) -> Iterable[ChainState]:
+        # Not a copy: this is asked after every save while somebody flushes, and there may be 100,000 chains.
+        chains = self._ledger.machine.chains
+        return chains.values() if key is None else [chains[key]] if key in chains else []
 
     def _unfinished(self, key: Any, last: int) -> tuple[bool, list[SaveHandle[Any]]]:
         """Whether there is still something to wait for, and what cannot move by itself."""
@@ -540,16 +547,13 @@ class Dispatcher:
             if key is None and any(seq <= last for seq in ledger.finishing):
                 return True, held
             for chain in self._chains(key):
-                if chain.finishing is not None:
+                if chain.finishing is not None and chain.finishing.seq <= last:
                     return True, held
-                head: Any = chain.active or chain.head
-                if head is None or (head.seq > last and chain.active is not None):
+                if not _reaches_back(chain, last):
                     continue
-                blocked = chain.active is None and (chain.paused or chain.halted is not None)
-                if not blocked and not (chain.lane.lane.paused and not chain.lane.holds(chain.active)):
-                    if head.seq <= last:
-                        return True, held
-                    continue
+                halted = chain.halted is not None and chain.active is None and chain.startable() is None
+                if chain.lane.holds(chain.active) or not (halted or chain.paused or chain.lane.lane.paused):
+                    return True, held
                 held += [save for save in chain.saves.values() if save.seq <= last]
         return False, held
 
@@ -559,6 +563,7 @@ class Dispatcher:
         Args:
             timeout: Seconds to wait at most; None for as long as it takes.
         """
+        self._patience.check()
         with self._deciding as ledger:
             ledger.closed = True
         try:
@@ -566,6 +571,10 @@ class Dispatcher:
         except Stuck as left:
             logger.error("the dispatcher is closed although %s", left)
         self._abandon_all("the dispatcher was closed")
+        with self._deciding:
+            timed = self._unlooked()
+        for unlook in timed:
+            unlook()
         for driver in self._drivers:
             driver.close()
 
@@ -617,10 +626,40 @@ class Dispatcher:
         await asyncio.to_thread(self.close)
 
 
+def _start(jobs: Jobs) -> None:
+    # All jobs of a driver at once: one that runs them in the caller may be interrupted in the first of them.
+    by_driver: dict[Driver, list[Job]] = {}
+    for driver, job in jobs:
+        by_driver.setdefault(driver, []).append(job)
+    for driver, its in by_driver.items():
+        driver.start(*its)
+
+
+def _raise_interrupt(saves: Iterable[SaveHandle[Any]]) -> None:
+    """Raise what interrupted a receiver of these saves (KeyboardInterrupt, SystemExit), now that the chain has gone on."""
+    interrupt: BaseException | None = None
+    for save in saves:
+        interrupt, save.interrupt = interrupt or save.interrupt, None
+    if interrupt is not None:
+        raise interrupt
+
+
 def _lost(dispatcher: weakref.ref[Dispatcher], driver: weakref.ref[Any]) -> None:
     mine, its = dispatcher(), driver()
     if mine is not None and its is not None:
         mine.abandon_loop(its)
+
+
+def _reaches_back(chain: ChainState, last: int) -> bool:
+    """Whether there is a save of that number, or an earlier one, in the chain. Does not look through all of it."""
+    before = 0
+    for seq in chain.saves:
+        if seq <= last:
+            return True
+        if 0 < before < seq:
+            return False  # past the few that were put in front, numbers only rise
+        before = seq
+    return False
 
 
 def _listed(saves: list[SaveHandle[Any]], most: int = 5) -> str:

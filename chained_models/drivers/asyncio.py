@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ..exceptions import WrongLoop
@@ -57,10 +58,25 @@ class _Background:
     def _turn(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not _turned(loop):
+                pass
+            for task in (left := asyncio.all_tasks(loop)):
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=1.0))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
+
+
+def _turned(loop: asyncio.AbstractEventLoop) -> bool:
+    """Turn the loop until it is stopped; False if it was interrupted, which is nobody's wish for a loop that all share."""
+    try:
+        loop.run_forever()
+    except BaseException:
+        logger.exception("a job raised; the background loop goes on")
+        return False
+    return True
 
 
 _background = _Background()
@@ -112,8 +128,9 @@ class AsyncioDriver:
     def now(self) -> float:
         return time.monotonic()
 
-    def start(self, job: Job) -> None:
-        self._call(lambda: self._spawn(job))
+    def start(self, *jobs: Job) -> None:
+        for job in jobs:
+            self._call(partial(self._spawn, job))
 
     def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
         timers: list[asyncio.TimerHandle] = []

@@ -72,16 +72,16 @@ class InlineDriver:
         """Nothing to claim: work belongs to whoever calls."""
 
     def owns_thread(self) -> bool:
-        return False
+        return self._here.working
 
     def now(self) -> float:
         return self.clock.now()
 
-    def start(self, job: Job) -> None:
+    def start(self, *jobs: Job) -> None:
         here = self._here
-        here.jobs.append(job)
+        here.jobs.extend(jobs)
         if not here.working:
-            self._work()
+            self.help()  # the job, and what has become due by it
 
     def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
         entry = (when, next(self._number), call)

@@ -43,7 +43,7 @@ class ThreadsDriver:
         self._idle = 0
         self._workers: set[threading.Thread] = set()
         self._times = threading.Condition()
-        self._wakes: list[tuple[float, int, Callable[[], Iterable[Job]] | None]] = []
+        self._wakes: list[tuple[float, int, Callable[[], Iterable[Job]]]] = []
         self._number = itertools.count()
         self._timer: threading.Thread | None = None
         self._linger = LINGER
@@ -62,9 +62,9 @@ class ThreadsDriver:
 
     # Jobs
 
-    def start(self, job: Job) -> None:
+    def start(self, *jobs: Job) -> None:
         with self._work:
-            self._jobs.append(job)
+            self._jobs.extend(jobs)
             self._linger = LINGER
             self._hire()
 
@@ -150,9 +150,11 @@ class ThreadsDriver:
                 if left > 0:
                     return left
                 call = heapq.heappop(self._wakes)[2]
-            assert call is not None
-            for job in call():
-                self.start(job)
+            try:
+                self.start(*call())
+            except BaseException:
+                # An interrupt out of a receiver; the timer must survive it, for it is the only one.
+                logger.exception("a wake-up raised; the timer goes on")
 
     # Waiting and ending
 
@@ -162,8 +164,7 @@ class ThreadsDriver:
             unattended = bool(self._jobs) and not self._workers
         if unattended:
             for following in iter(self._help_once, None):
-                for job in following:
-                    self.start(job)
+                self.start(*following)
         with self._times:
             timed = bool(self._wakes) and self._timer is None
         return self._wake_due() if timed else None

@@ -12,7 +12,7 @@ way for each kind of model, and there is none in a slots class.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -28,7 +28,7 @@ class WeakIdMap(Generic[K, V]):
     __slots__ = ("_entries",)
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[K], V]] = {}
+        self._entries: dict[int, tuple[Callable[[], K | None], V]] = {}
 
     def get(self, key: K) -> V | None:
         entry = self._entries.get(id(key))
@@ -43,7 +43,14 @@ class WeakIdMap(Generic[K, V]):
             if entry is not None and entry[0] is gone:
                 del entries[where]
 
-        mine = (weakref.ref(key, forget), value)
+        try:
+            watch: Callable[[], K | None] = weakref.ref(key, forget)
+        except TypeError:  # a slots class without __weakref__: it is kept for ever, which is better than refusing it
+
+            def watch() -> K:
+                return key
+
+        mine = (watch, value)
         kept = entries.setdefault(where, mine)
         if kept is not mine and kept[0]() is not key:  # pragma: no cover - the old object's callback has not run yet
             entries[where] = kept = mine

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from ._lane import LaneState
 from ._machine import Chain as ChainState
 from ._machine import SaveState
 from ._merge import Facts
@@ -40,7 +41,7 @@ class ChainHost(Protocol):
 
     def chain_state(self, key: Any) -> ChainState | None: ...
     def pending(self, key: Any) -> list[SaveHandle[Any]]: ...
-    def pause(self, key: Any, port: Port) -> None: ...
+    def pause(self, key: Any, lane: LaneState[ChainState]) -> None: ...
     def resume(self, key: Any) -> None: ...
     def clear(self, key: Any) -> None: ...
     def skip(self, key: Any) -> None: ...
@@ -100,6 +101,17 @@ class Chain:
         state = self._host.chain_state(self._key)
         halted: Any = None if state is None else state.halted
         return halted  # type: ignore[no-any-return]
+
+    def pause(self) -> None:
+        """Start nothing in this chain until `resume()`, also if it is empty now. What is in flight goes on."""
+        lane = self._lane
+        if lane is not None:
+            self._host.pause(self._key, lane)
+
+    @property
+    def _lane(self) -> LaneState[ChainState] | None:
+        state = self._host.chain_state(self._key)
+        return None if state is None else state.lane
 
     def resume(self) -> None:
         """Go on. Does nothing if the chain is not paused."""
@@ -168,9 +180,9 @@ class ModelChain(Chain, Generic[T]):
         record: Record = self._facts.record.current()
         return record
 
-    def pause(self) -> None:
-        """Start nothing in this chain until `resume()`, also if it is empty now. What is in flight goes on."""
-        self._host.pause(self._key, self._port)
+    @property
+    def _lane(self) -> LaneState[ChainState]:
+        return self._port.lane
 
     @property
     def is_new(self) -> bool:

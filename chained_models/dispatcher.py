@@ -35,7 +35,7 @@ from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
 from .events import EventName
-from .exceptions import Stuck, WouldDeadlock
+from .exceptions import InvalidOption, Stuck, WouldDeadlock
 from .handle import SaveHandle
 from .operation import Answer, Guarantee
 from .policies import Outcome, Ruling
@@ -255,7 +255,14 @@ class Dispatcher:
     @staticmethod
     def _ordering_key(port: Port, model: Any, bound: Bound) -> Any:
         choose = bound.binding.ordering_key
-        return None if choose is None else (port, choose(model))
+        if choose is None:
+            return None
+        key = choose(model)
+        try:
+            hash(key)
+        except TypeError:
+            raise InvalidOption(f"an ordering key must be hashable; this one is a {type(key).__name__}") from None
+        return port, key
 
     # Carrying out
 
@@ -438,10 +445,10 @@ class Dispatcher:
             saves: list[Any] = [] if chain is None else list(chain.saves.values())
             return saves
 
-    def pause(self, key: Any, port: Port) -> None:
+    def pause(self, key: Any, lane: LaneState[ChainState]) -> None:
         """Start nothing in this chain until it is resumed."""
         with self._deciding as ledger:
-            ledger.machine.pause(key, port.lane)
+            ledger.machine.pause(key, lane)
         self._patience.changed()
 
     def resume(self, key: Any) -> None:

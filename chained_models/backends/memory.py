@@ -1,6 +1,6 @@
 """A backend in memory: real identities, real versions, latency and faults on request. For trying things out, and for tests.
 
-It keeps what it is given until the object is gone, remembers idempotency keys, and refuses stale versions.
+It remembers the latest idempotency keys, and refuses stale versions.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,10 @@ from ..operation import Answer, Guarantee, Method, Operation
 from ..registry import model as registered_model
 
 __all__ = ["MemoryBackend"]
+
+
+KEYS_REMEMBERED = 10_000
+"""So many of the latest idempotency keys are known again."""
 
 
 @dataclass(slots=True)
@@ -58,7 +63,7 @@ class MemoryBackend:
         self.lose_answer = lose_answer
         self._lock = threading.Lock()
         self._collections: dict[str, _Collection] = {}
-        self._answers: dict[str, Answer] = {}
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     def execute(self, operation: Operation) -> Answer:
         """Carry it out.
@@ -77,6 +82,8 @@ class MemoryBackend:
             if answer is None or operation.method is Method.READ:
                 answer = self._apply(operation)
                 self._answers[operation.idempotency_key] = answer
+                if len(self._answers) > KEYS_REMEMBERED:
+                    self._answers.popitem(last=False)
         error = None if self.lose_answer is None else self.lose_answer(operation)
         if error is not None:
             raise error

@@ -200,7 +200,7 @@ def _given_at_insert(column: ColumnElement[Any]) -> bool:
     from sqlalchemy import Column
 
     return isinstance(column, Column) and (
-        column.default is not None
+        (column.default is not None and not column.default.is_scalar)  # a constant would identify one row only
         or column.server_default is not None
         or column is getattr(column.table, "autoincrement_column", None)
     )

@@ -19,12 +19,16 @@ from uuid import UUID
 import attrs
 import pydantic
 import pytest
+import sqlalchemy as sa
+import sqlmodel
+from sqlalchemy import orm
 
 from chained_models._snapshot import MISSING, same
 from chained_models.adapters import adapter_for
 from chained_models.adapters.attrs import ADAPTER as ATTRS
 from chained_models.adapters.dataclass import ADAPTER as DATACLASS
 from chained_models.adapters.pydantic import ADAPTER as PYDANTIC
+from chained_models.adapters.sqlalchemy import ADAPTER as MAPPED
 from chained_models.protocols import Adapter
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -120,6 +124,65 @@ class AttrsOrder:
 @attrs.define
 class AttrsClientOrder:
     id: str
+
+
+class MappedBase(orm.DeclarativeBase):
+    pass
+
+
+class MappedOrder(MappedBase):
+    __tablename__ = "mapped_order"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    title: orm.Mapped[str]
+    total: orm.Mapped[Decimal]
+    when: orm.Mapped[datetime | None] = orm.mapped_column(sa.DateTime(timezone=True))
+    token: orm.Mapped[UUID | None]
+    colour: orm.Mapped[Colour]
+    tags: orm.Mapped[list[str]] = orm.mapped_column(sa.JSON)
+    notes: orm.Mapped[dict[str, Any]] = orm.mapped_column(sa.JSON)
+    line: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON)
+    lines: orm.Mapped[list[Any]] = orm.mapped_column(sa.PickleType)
+
+
+class MappedClientOrder(MappedBase):
+    __tablename__ = "mapped_client_order"
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+
+
+class MappedDataclassOrder(orm.MappedAsDataclass, MappedBase):
+    __tablename__ = "mapped_dataclass_order"
+    id: orm.Mapped[int | None] = orm.mapped_column(primary_key=True, default=None)
+    title: orm.Mapped[str] = orm.mapped_column(default="")
+    total: orm.Mapped[Decimal] = orm.mapped_column(default=Decimal(0))
+    when: orm.Mapped[datetime | None] = orm.mapped_column(sa.DateTime(timezone=True), default=None)
+    token: orm.Mapped[UUID | None] = orm.mapped_column(default=None)
+    colour: orm.Mapped[Colour] = orm.mapped_column(default=Colour.RED)
+    tags: orm.Mapped[list[str]] = orm.mapped_column(sa.JSON, default_factory=list)
+    notes: orm.Mapped[dict[str, Any]] = orm.mapped_column(sa.JSON, default_factory=dict)
+    line: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON, default=None)
+    lines: orm.Mapped[list[Any]] = orm.mapped_column(sa.JSON, default_factory=list)
+
+
+class MappedDataclassClientOrder(orm.MappedAsDataclass, MappedBase):
+    __tablename__ = "mapped_dataclass_client_order"
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+
+
+class SQLModelOrder(sqlmodel.SQLModel, table=True):
+    id: int | None = sqlmodel.Field(default=None, primary_key=True)
+    title: str = ""
+    total: Decimal = Decimal(0)
+    when: datetime | None = None
+    token: UUID | None = None
+    colour: Colour = Colour.RED
+    tags: list[str] = sqlmodel.Field(sa_type=sa.JSON)
+    notes: dict[str, list[str]] = sqlmodel.Field(sa_type=sa.JSON)
+    line: dict[str, Any] | None = sqlmodel.Field(default=None, sa_type=sa.JSON)
+    lines: list[dict[str, Any]] = sqlmodel.Field(sa_type=sa.JSON)
+
+
+class SQLModelClientOrder(sqlmodel.SQLModel, table=True):
+    id: str = sqlmodel.Field(primary_key=True)
 
 
 def edit_tags(order: Any) -> None:
@@ -239,6 +302,34 @@ def in_memory(
     )
 
 
+def edit_mapped_line(order: Any) -> None:
+    order.line["name"] = "edited"
+
+
+def edit_deep_mapped_line(order: Any) -> None:
+    order.line["sizes"].append(99)
+
+
+def edit_deep_mapped_lines(order: Any) -> None:
+    order.lines[0]["sizes"][0] = 99
+
+
+def mapped(name: str, kind: type, client_given: type) -> Case:
+    """A mapped class: what is nested is plain data in a JSON column."""
+    case = in_memory(name, MAPPED, kind, dict, client_given, WRITTEN)
+    case.misfit = {"token": "not a UUID"}
+    case.edits = (
+        edit_tags,
+        edit_notes,
+        edit_deep_notes,
+        edit_mapped_line,
+        edit_deep_mapped_line,
+        edit_lines,
+        edit_deep_mapped_lines,
+    )
+    return case
+
+
 CASES = [
     in_memory(
         "pydantic",
@@ -251,6 +342,9 @@ CASES = [
     in_memory("dataclass", DATACLASS, DataclassOrder, DataclassLine, DataclassClientOrder, WRITTEN),
     in_memory("slotted dataclass", DATACLASS, SlottedOrder, DataclassLine, DataclassClientOrder, WRITTEN),
     in_memory("attrs", ATTRS, AttrsOrder, AttrsLine, AttrsClientOrder, WRITTEN),
+    mapped("declarative", MappedOrder, MappedClientOrder),
+    mapped("mapped dataclass", MappedDataclassOrder, MappedDataclassClientOrder),
+    mapped("sqlmodel", SQLModelOrder, SQLModelClientOrder),
 ]
 
 

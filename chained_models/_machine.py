@@ -18,6 +18,7 @@ settled save that had been started by one :meth:`Machine.released`, after its re
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -295,7 +296,6 @@ class Machine:
         if not self.is_current(save, token):
             return None
         save.token = self._next_token()  # A second report about this attempt is stale.
-        save.spent += self.now - save.started
         if verdict is None:
             return self._settle(save, Input.SUCCEED)
         save.doubted = save.doubted or verdict.in_doubt
@@ -303,12 +303,11 @@ class Machine:
             assert verdict.outcome is not None
             return self._settle(save, _INPUT_FOR[verdict.outcome], halt=verdict.halt)
         self._move(save, Input.DOUBT if save.doubted else Input.BACK_OFF)
-        if verdict.ruling is Ruling.HOLD:
+        if verdict.ruling is Ruling.HOLD:  # uses up neither an attempt nor time
             save.attempts -= 1
             save.due = True
             return self._offer(chain)
-        save.due = False
-        save.spent += verdict.delay
+        save.spent += self.now - save.started + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
 
     def woke(self, save: Save, token: int) -> list[Effect]:
@@ -398,18 +397,19 @@ class Machine:
 
     def move_to(self, chain: Chain, saves: Iterable[Save]) -> list[Effect]:
         """Queue these unattempted saves in another chain, each at its place by sequence number."""
+        here, moved = [save for save in chain.saves.values() if save is not chain.active], list(saves)
         left: dict[int, Chain] = {}
-        for save in saves:
+        for save in moved:
             old = save.chain
             assert old is not None
             del old.saves[save.seq]
+            old.lane.withdraw(old)  # it has another head, if any
             left[id(old)] = old
             chain.saves[save.seq] = save
             save.chain = chain
-        active = chain.active
-        for seq in sorted(chain.saves):
-            if active is None or seq != active.seq:
-                chain.saves.move_to_end(seq)
+        # A merge, not a sort: what was put in front of others, to go first, stays there.
+        for save in heapq.merge(here, moved, key=lambda one: one.seq):
+            chain.saves.move_to_end(save.seq)
         effects = self._offer(chain)
         for old in left.values():
             effects += self._offer(old)
@@ -462,6 +462,7 @@ class Machine:
             chain.active = save
             save.token = self._next_token()
             save.attempts += 1
+            save.due = False
             save.started = self.now
             lane.take(save.token, save)
             effects.append(Start(save, save.token))

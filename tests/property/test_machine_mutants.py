@@ -1,0 +1,593 @@
+"""Each invariant has wrong machines that it catches: one line changed, and the rules of `machine_rules` must fail.
+
+A mutant that survives means that the rules see nothing at that place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from chained_models import _machine
+from chained_models._lane import LaneState
+from chained_models._machine import OUTCOMES, TRANSITIONS, Chain, Idle, Input, Machine, SaveState, Settled, Start, Wake
+from chained_models.policies import Outcome, Ruling, Verdict
+
+from . import machine_rules
+from .machine_rules import walk
+
+WALKS = 1500
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong change, and the invariant that must notice."""
+
+    name: str
+    caught_by: str
+    owner: Any
+    attribute: Any
+    wrong: Callable[[Any], Any]
+    """From what stands there to what shall."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def mutant(name: str, caught_by: str, owner: Any, attribute: Any) -> Callable[[Callable[[Any], Any]], None]:
+    """Enter a mutant: a function from the right thing to the wrong one."""
+
+    def enter(wrong: Callable[[Any], Any]) -> None:
+        MUTANTS.append(Mutant(name, caught_by, owner, attribute, wrong))
+
+    return enter
+
+
+MUTANTS: list[Mutant] = []
+
+
+def startable(*, but: str) -> Callable[[Any], Any]:
+    """`Chain.startable` without one of its conditions."""
+
+    def wrong(chain: Chain) -> Any:
+        if (chain.paused and but != "paused") or (chain.finishing is not None and but != "finishing"):
+            return None
+        head = chain.active or chain.head
+        if but == "active":
+            head = next((save for save in chain.saves.values() if save.state is SaveState.QUEUED), head)
+        if but == "unfilled":
+            head = chain.active or next((s for s in chain.saves.values() if s.state is not SaveState.PREPARING), None)
+        if head is None or (chain.halted is not None and not head.passes_halt and but != "halted"):
+            return None
+        waited = head.due or but == "due"
+        ready = head.state is SaveState.QUEUED or (
+            waited and head.state in (SaveState.BACKING_OFF, SaveState.IN_DOUBT) and not chain.lane.holds(head)
+        )
+        return head if ready else None
+
+    return lambda _: wrong
+
+
+for condition, sees in {
+    "active": "V[12]",
+    "unfilled": "V2",
+    "paused": "V2|V10",
+    "finishing": "V2|V10",
+    "halted": "V2|V10",
+    "due": "V2|V10",
+}.items():
+    mutant(f"may start although {condition}", sees, Chain, "startable")(startable(but=condition))
+
+
+@mutant("lifo", "V2|V10", Chain, "head")
+def _(_: Any) -> Any:
+    return property(lambda chain: next(reversed(chain.saves.values()), None))
+
+
+@mutant("a halted chain takes no refresh", "V10", Chain, "startable")
+def _(right: Any) -> Any:
+    return lambda chain: None if chain.halted is not None else right(chain)
+
+
+@mutant("everything goes to the front", "V2", Machine, "reserve")
+def _(right: Any) -> Any:
+    return lambda self, key, lane, save, *, front=False: right(self, key, lane, save, front=True)
+
+
+@mutant("a retry by hand goes to the tail", "V2", Machine, "reserve")
+def _(right: Any) -> Any:
+    return lambda self, key, lane, save, *, front=False: right(self, key, lane, save)
+
+
+@mutant("numbers from the longest queue plus one", "V2", Machine, "reserve")
+def _(right: Any) -> Any:
+    def reserve(self: Machine, key: Any, lane: Any, save: Any, *, front: bool = False) -> None:
+        self._seq = max((seq for chain in self for seq in chain.saves), default=0)
+        right(self, key, lane, save, front=front)
+
+    return reserve
+
+
+@mutant("a withdrawn place stays", "V5|V2|V10", Machine, "withdraw")
+def _(_: Any) -> Any:
+    return lambda self, save: []
+
+
+@mutant("popped before it is sent", r"V5|V2|^\d+$", LaneState, "take")
+def _(right: Any) -> Any:
+    def take(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        save.chain.saves.pop(save.seq)
+
+    return take
+
+
+def finished(after: Callable[[Machine, Any, int, Verdict | None, Any], Any]) -> Callable[[Any], Any]:
+    """`Machine.finished`, with something wrong done after it."""
+
+    def mutate(right: Any) -> Any:
+        def wrong(self: Machine, save: Any, token: int, verdict: Verdict | None) -> Any:
+            return after(self, save, token, verdict, right(self, save, token, verdict))
+
+        return wrong
+
+    return mutate
+
+
+@mutant("a retry goes to the tail", "V[12]", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    if verdict is not None and verdict.ruling is Ruling.RETRY and save.seq in save.chain.saves:
+        save.chain.saves.move_to_end(save.seq)
+        save.chain.active = None
+    return effects
+
+
+@mutant("a second report counts", "V1", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    if effects is not None and save.state is SaveState.IN_DOUBT and any(isinstance(e, Wake) for e in effects):
+        save.token = token
+        return [replace(e, token=token) if isinstance(e, Wake) else e for e in effects]
+    return effects
+
+
+@mutant("doubt is forgotten", "V9", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    save.doubted = save.doubted and effects is None
+    return effects
+
+
+@mutant("nobody wakes it", "V15", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    return effects and [effect for effect in effects if not isinstance(effect, Wake)]
+
+
+@mutant("waiting uses up the slot", "slots", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    if verdict is not None and verdict.ruling is Ruling.RETRY and effects is not None:
+        save.chain.lane.take(token, save)
+    return effects
+
+
+@mutant("refused credentials use up an attempt", "V5|V9|V15", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    if verdict is not None and verdict.ruling is Ruling.HOLD and effects is not None:
+        save.attempts += 1
+    return effects
+
+
+@mutant("whoever reports is believed", "V1", Machine, "is_current")
+def _(_: Any) -> Any:
+    return staticmethod(lambda save, token: save.state in (SaveState.IN_FLIGHT, SaveState.IN_DOUBT))
+
+
+@mutant("a report about a settled save is believed", "V1|cannot", Machine, "is_current")
+def _(_: Any) -> Any:
+    return staticmethod(lambda save, token: True)
+
+
+@mutant("no report is believed", "V5", Machine, "is_current")
+def _(_: Any) -> Any:
+    return staticmethod(lambda save, token: False)
+
+
+@mutant("attempts are not counted", "V15", Machine, "_granted")
+def _(right: Any) -> Any:
+    def granted(self: Machine, lane: Any) -> Any:
+        effects = right(self, lane)
+        for start in effects:
+            start.save.attempts = 1
+        return effects
+
+    return granted
+
+
+@mutant("a wait that is over counts for the next attempt too", "V1", Machine, "_granted")
+def _(right: Any) -> Any:
+    def granted(self: Machine, lane: Any) -> Any:
+        effects = right(self, lane)
+        for start in effects:
+            start.save.due = start.save.attempts > 1
+        return effects
+
+    return granted
+
+
+@mutant("refused credentials use up time", "V15", Machine, "finished")
+@finished
+def _(self: Machine, save: Any, token: int, verdict: Verdict | None, effects: Any) -> Any:
+    if verdict is not None and verdict.ruling is Ruling.HOLD and effects is not None:
+        save.spent += self.now - save.started
+    return effects
+
+
+@mutant("a settled save is sent once more", "V6", Machine, "woke")
+def _(right: Any) -> Any:
+    return lambda self, save, token: [Start(save, token)] if save.state in OUTCOMES else right(self, save, token)
+
+
+@mutant("an old wake-up counts", "V15|V2", Machine, "woke")
+def _(right: Any) -> Any:
+    return lambda self, save, token: right(self, save, save.token)
+
+
+@mutant("a wake-up is lost", "V15|V10", Machine, "woke")
+def _(_: Any) -> Any:
+    return lambda self, save, token: []
+
+
+@mutant("settled twice", "V7", Machine, "_settle")
+def _(right: Any) -> Any:
+    return lambda self, save, given, **how: [right(self, save, given, **how)[0], *right_again(save)]
+
+
+def right_again(save: Any) -> list[Settled]:
+    return [Settled(save, release=False)]
+
+
+@mutant("settled in silence", "V5", Machine, "_settle")
+def _(right: Any) -> Any:
+    return lambda self, save, given, **how: right(self, save, given, **how)[1:]
+
+
+@mutant("the head is removed by its index", "V5", Machine, "_settle")
+def _(right: Any) -> Any:
+    def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
+        chain = save.chain
+        saves, first = dict(chain.saves), next(iter(chain.saves))
+        effects = right(self, save, given, halt=halt)
+        if first != save.seq and chain.saves:
+            chain.saves.pop(first, None)
+            chain.saves[save.seq] = saves[save.seq]
+        return effects
+
+    return settle
+
+
+@mutant("a failure takes the queue with it", "V5|V10", Machine, "_settle")
+def _(right: Any) -> Any:
+    def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
+        if given is Input.FAIL:
+            for seq in [seq for seq in save.chain.saves if seq != save.seq]:
+                del save.chain.saves[seq]
+        return right(self, save, given, halt=halt)
+
+    return settle
+
+
+@mutant("nothing halts", "V5|V10", Machine, "_settle")
+def _(right: Any) -> Any:
+    return lambda self, save, given, *, halt=False: right(self, save, given)
+
+
+@mutant("a refresh replaces what halted", "V5", Machine, "_settle")
+def _(right: Any) -> Any:
+    def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
+        effects = right(self, save, given, halt=halt)
+        if halt:
+            save.chain.halted = save
+        return effects
+
+    return settle
+
+
+@mutant("the receivers are not waited for", "V10", Machine, "_settle")
+def _(right: Any) -> Any:
+    def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
+        effects = right(self, save, given, halt=halt)
+        return [replace(effects[0], release=False), *effects[1:]]
+
+    return settle
+
+
+@mutant("clear() frees the place in flight", "V1", Machine, "lift")
+def _(right: Any) -> Any:
+    def lift(self: Machine, chain: Chain) -> Any:
+        chain.active = None
+        return right(self, chain)
+
+    return lift
+
+
+@mutant("skip() leaves the halt", "V5|V10", Machine, "lift")
+def _(_: Any) -> Any:
+    return lambda self, chain: self._offer(chain)
+
+
+@mutant("retry() leaves the halt", "V5|V10", Machine, "follow_up")
+def _(right: Any) -> Any:
+    def follow_up(self: Machine, chain: Chain, save: Any) -> Any:
+        halted = chain.halted
+        effects = right(self, chain, save)
+        chain.halted = halted
+        return effects
+
+    return follow_up
+
+
+@mutant("resumed twice, started twice", "V1", Machine, "resume")
+def _(right: Any) -> Any:
+    def resume(self: Machine, chain: Chain) -> Any:
+        again = [Start(chain.active, chain.active.token)] if chain.active is not None else []
+        return [*right(self, chain), *again]
+
+    return resume
+
+
+@mutant("resume() starts nothing", "V15|V10", Machine, "resume")
+def _(_: Any) -> Any:
+    def resume(self: Machine, chain: Chain) -> list[Any]:
+        chain.paused = False
+        return []
+
+    return resume
+
+
+@mutant("a paused chain stays in line", "V10|V2", Machine, "pause")
+def _(right: Any) -> Any:
+    def pause(self: Machine, key: Any, lane: Any) -> None:
+        right(self, key, lane)
+        self.chains[key].lane.request(self.chains[key])
+
+    return pause
+
+
+@mutant("pausing an empty chain does nothing", "V10", Machine, "pause")
+def _(right: Any) -> Any:
+    return lambda self, key, lane: right(self, key, lane) if key in self.chains else None
+
+
+@mutant("a timeout goes on to the next", "V1", Machine, "overdue")
+def _(right: Any) -> Any:
+    def overdue(self: Machine, lane: Any) -> Any:
+        seen = right(self, lane)
+        for save in lane.slots.values():
+            if save.state is SaveState.IN_DOUBT:
+                save.chain.active = None
+        return seen
+
+    return overdue
+
+
+@mutant("nobody looks again", "V15", Machine, "overdue")
+def _(right: Any) -> Any:
+    return lambda self, lane: (right(self, lane)[0], None)
+
+
+@mutant("a whole time without end", "V15", _machine, "time_left")
+def _(_: Any) -> Any:
+    return lambda save: float("inf")
+
+
+@mutant("moved saves go to the tail", "V2", Machine, "move_to")
+def _(right: Any) -> Any:
+    def move_to(self: Machine, chain: Chain, saves: Any) -> Any:
+        moved = list(saves)
+        effects = right(self, chain, moved)
+        for save in moved:
+            if save is not chain.active:
+                chain.saves.move_to_end(save.seq)
+        return effects
+
+    return move_to
+
+
+@mutant("an empty chain stays", "V10", Machine, "_offer")
+def _(right: Any) -> Any:
+    def offer(self: Machine, chain: Chain) -> Any:
+        effects = right(self, chain)
+        self.chains[chain.key] = chain
+        return effects
+
+    return offer
+
+
+@mutant("a chain in use is dropped", "V10", Machine, "_offer")
+def _(right: Any) -> Any:
+    def offer(self: Machine, chain: Chain) -> Any:
+        effects = right(self, chain)
+        if not chain.saves:
+            self.chains.pop(chain.key, None)
+        return effects
+
+    return offer
+
+
+@mutant("room in the lane is offered to nobody", "V1", Machine, "_offer")
+def _(right: Any) -> Any:
+    def offer(self: Machine, chain: Chain) -> Any:
+        return right(self, chain) if chain.startable() is not None else (right(self, chain), [])[1]
+
+    return offer
+
+
+@mutant("a lane that goes on is not heard", "V15", Machine, "lane_resumed")
+def _(_: Any) -> Any:
+    return lambda self, lane: []
+
+
+@mutant("idle is not said", "V10", Machine, "released")
+def _(right: Any) -> Any:
+    return lambda self, chain: [effect for effect in right(self, chain) if not isinstance(effect, Idle)]
+
+
+@mutant("idle is said too early", "V10", Machine, "released")
+def _(right: Any) -> Any:
+    return lambda self, chain: [*right(self, chain), Idle(chain)]
+
+
+@mutant("the next one is never let go", "V10", Machine, "released")
+def _(_: Any) -> Any:
+    return lambda self, chain: []
+
+
+@mutant("what is given up is taken for failed", "V9|V5", _machine._INPUT_FOR, Outcome.ABANDONED)
+def _(_: Any) -> Any:
+    return Input.FAIL
+
+
+@mutant("what failed is taken for saved", "V9", _machine._INPUT_FOR, Outcome.FAILED)
+def _(_: Any) -> Any:
+    return Input.SUCCEED
+
+
+@mutant("what was cancelled is taken for saved", "V5", _machine._INPUT_FOR, Outcome.CANCELLED)
+def _(_: Any) -> Any:
+    return Input.SUCCEED
+
+
+@mutant("an attempt over its time is not in doubt", "V9", TRANSITIONS[SaveState.IN_FLIGHT], Input.LATE)
+def _(_: Any) -> Any:
+    return SaveState.IN_FLIGHT
+
+
+@mutant("an attempt over its time is over", "V1|V5|V9|cannot", TRANSITIONS[SaveState.IN_FLIGHT], Input.LATE)
+def _(_: Any) -> Any:
+    return SaveState.BACKING_OFF
+
+
+@mutant("a second try needs no start", "cannot", TRANSITIONS, SaveState.BACKING_OFF)
+def _(row: Any) -> Any:
+    return {given: state for given, state in row.items() if given is not Input.START}
+
+
+@mutant("a slot is never given back", "slots", LaneState, "give_back")
+def _(_: Any) -> Any:
+    return lambda self, token: None
+
+
+@mutant("a slot is given back twice", "slots", LaneState, "give_back")
+def _(right: Any) -> Any:
+    def give_back(self: Any, token: int) -> None:
+        right(self, token)
+        right(self, next(iter(self.slots), 0))
+
+    return give_back
+
+
+@mutant("giving up frees the slot", "slots", LaneState, "strand")
+def _(_: Any) -> Any:
+    return lambda self, token: self.give_back(token)
+
+
+@mutant("giving up blocks the lane", "V15", LaneState, "strand")
+def _(_: Any) -> Any:
+    return lambda self, token: None
+
+
+def grant(room: Callable[[Any], bool], *, last: bool = False) -> Callable[[Any], Any]:
+    """`LaneState.grant` with another idea of room or of who is next."""
+
+    def wrong(self: Any) -> Any:
+        if not self.ready or self.lane.paused or not room(self):
+            return None
+        return self.ready.popitem(last=last)[0]
+
+    return lambda _: wrong
+
+
+def right_room(self: Any) -> bool:
+    most = self.lane.max_in_flight
+    return bool(len(self.slots) - min(len(self._stranded), most) < most)
+
+
+mutant("a lane without bound", "slots", LaneState, "grant")(grant(lambda self: True))
+mutant("one more than the lane has", "slots", LaneState, "grant")(
+    grant(lambda self: len(self.slots) - min(len(self._stranded), self.lane.max_in_flight) <= self.lane.max_in_flight)
+)
+mutant("stranded attempts are replaced without bound", "slots", LaneState, "grant")(
+    grant(lambda self: len(self.slots) - len(self._stranded) < self.lane.max_in_flight)
+)
+mutant("the last chain comes first", "fairness", LaneState, "grant")(grant(right_room, last=True))
+
+
+@mutant("whoever was served is served again", "fairness", LaneState, "request")
+def _(right: Any) -> Any:
+    def request(self: Any, chain: Any) -> None:
+        right(self, chain)
+        self.ready.move_to_end(chain, last=False)
+
+    return request
+
+
+@mutant("asking again costs the place in line", "fairness", LaneState, "request")
+def _(right: Any) -> Any:
+    def request(self: Any, chain: Any) -> None:
+        right(self, chain)
+        self.ready.move_to_end(chain)
+
+    return request
+
+
+@mutant("a paused lane goes on", "V1|V2|V15|slots|lane", LaneState, "grant")
+def _(right: Any) -> Any:
+    def grant(self: Any) -> Any:
+        paused, self.lane._paused = self.lane._paused, False
+        try:
+            return right(self)
+        finally:
+            self.lane._paused = paused
+
+    return grant
+
+
+@mutant("unclear errors are taken for failures", "V9", machine_rules, "judge")
+def _(right: Any) -> Any:
+    def judge(*args: Any, **given: Any) -> Verdict:
+        verdict = right(*args, **given)
+        outcome = Outcome.FAILED if verdict.outcome is Outcome.ABANDONED else verdict.outcome
+        return replace(verdict, in_doubt=False, outcome=outcome)
+
+    return judge
+
+
+@mutant("retried without end", "V15", machine_rules, "judge")
+def _(right: Any) -> Any:
+    return lambda error, **given: right(error, **{**given, "attempts": 0, "spent": 0.0})
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_rules_catch_it(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with this one wrong line breaks the invariant that stands for it."""
+    if isinstance(mutant.owner, dict):
+        monkeypatch.setitem(mutant.owner, mutant.attribute, mutant.wrong(mutant.owner[mutant.attribute]))
+    else:
+        right = getattr(mutant.owner, mutant.attribute)
+        monkeypatch.setattr(mutant.owner, mutant.attribute, mutant.wrong(right))
+    with pytest.raises((AssertionError, KeyError), match=mutant.caught_by):
+        for seed in range(WALKS):
+            walk(seed, steps=80)
+
+
+def test_every_invariant_has_a_mutant() -> None:
+    """No invariant is without a machine that breaks it."""
+    caught = " ".join(mutant.caught_by for mutant in MUTANTS)
+    assert all(name in caught for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness"))

@@ -210,7 +210,7 @@ def _(right: Any) -> Any:
     return granted
 
 
-@mutant("a wait that is over counts for the next attempt too", "V1", Machine, "_granted")
+@mutant("a wait that is over counts for the next attempt too", "V[12]", Machine, "_granted")
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)

@@ -1,0 +1,128 @@
+"""The documentation: its code runs, its tables are current, its site can be built and asks nobody for anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from chained_models import default_dispatcher, events, flush, policies, set_default_dispatcher
+from chained_models._machine import Input, SaveState
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+COMMANDS = (
+    "python -m pip install uv && python -m uv run chained-models demo",
+    "python -m pip install uv && python -m uv run pytest",
+)
+SYBIL = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_code_of_the_page_runs(page: Path) -> None:
+    """Every fence of Python, in order, in one namespace."""
+    before = set_default_dispatcher(None)
+    try:
+        for example in SYBIL.parse(page).examples():
+            example.evaluate()
+        flush(10)
+        default_dispatcher().close(10)
+    finally:
+        set_default_dispatcher(before)
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    """Word for word, each on a line of its own."""
+    lines = [line.strip() for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
+    for command in COMMANDS:
+        assert command in lines
+
+
+def test_the_diagram_and_the_table_of_states_are_current() -> None:
+    """Else: python docs/make_states.py."""
+    for path, content in script("make_states").files().items():
+        assert path.read_text(encoding="utf-8") == content
+
+
+def test_every_state_and_input_is_explained() -> None:
+    """The script has a sentence for each."""
+    states = script("make_states")
+    assert set(states.MEANING) == set(SaveState)
+    assert set(states.CAUSE) == set(Input)
+
+
+def test_the_tables_of_failures_are_current() -> None:
+    """Else: python docs/make_failures.py."""
+    page = (DOCS / "failures.md").read_text(encoding="utf-8")
+    assert script("make_failures").filled(page) == page
+
+
+def test_the_table_of_classes_names_them_all() -> None:
+    """One row each, in the order in which they are decided."""
+    page = (DOCS / "failures.md").read_text(encoding="utf-8").split("By status of the answer")[0]
+    assert re.findall(r"^\| `(\w+)`", page, re.MULTILINE) == [kind.__name__ for kind in policies.FAILURE_CLASSES]
+
+
+def test_the_events_are_named_in_the_design() -> None:
+    """In their order."""
+    section = (DOCS / "design.md").read_text(encoding="utf-8").split("### Events\n")[1]
+    assert section.startswith(f"`{' '.join(events.EVENT_NAMES)}`")
+
+
+class Loaded(HTMLParser):
+    """What a page loads by itself; links that somebody may follow are not among it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("src", "srcset") or (name == "href" and tag == "link"):
+                self.found.append(value or "")
+
+
+def test_the_site_is_built_and_asks_nobody_for_anything(tmp_path: Path) -> None:
+    """All pages are there, the reference is filled in, and nothing comes from another host."""
+    site = tmp_path / "site"
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    built = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    for page in DOCS.rglob("*.md"):
+        name = page.relative_to(DOCS).with_suffix("")
+        folder = name.parent if name.name == "index" else name
+        assert (site / folder / "index.html").exists(), name
+    reference = (site / "reference" / "index.html").read_text(encoding="utf-8")
+    for name in ("ChainedSaveMixin.save", "SaveHandle", "RetryPolicy", "Operation"):
+        assert f'id="chained_models.{name}"' in reference
+    assert (site / "states.svg").exists()
+    for page in site.rglob("*.html"):
+        loaded = Loaded()
+        loaded.feed(page.read_text(encoding="utf-8"))
+        assert not [address for address in loaded.found if address.startswith(("http:", "https:", "//"))], page

@@ -131,11 +131,11 @@ class MappedAdapter:
         if not state.has_identity:
             return Origin(base=None, stored=False)
         known = {name: _committed(state, name) for name in _columns(state.mapper)}
-        version = _version_name(state.mapper)
+        version = known.get(_version_name(state.mapper) or "", MISSING)
         return Origin(
             base={name: value for name, value in known.items() if value is not MISSING and constant(value)},
             stored=True,
-            version=(known[version] or None) if version in known else None,
+            version=None if version is MISSING else version,
         )
 
     def versioned(self, model_type: type) -> bool:

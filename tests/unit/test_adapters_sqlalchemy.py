@@ -13,11 +13,12 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+import pydantic
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.ext.mutable import MutableDict, MutableList
+from sqlalchemy.ext.mutable import Mutable, MutableDict, MutableList
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -314,6 +315,14 @@ def test_a_dirty_persistent_object_has_the_loaded_values_as_base(session: Sessio
     base = ADAPTER.origin(author).base
     assert base is not None
     assert (base["name"], base["bio"]) == ("Ann", None)
+
+
+def test_zero_is_a_version(session: Session) -> None:
+    """A generator of the user's own may begin there."""
+    author = stored_author(session)
+    session.execute(sa.update(Author.__table__).values(version=0))
+    ADAPTER.snapshot(author)
+    assert ADAPTER.origin(author).version == 0
 
 
 def test_setting_an_expired_attribute_leaves_its_base_unknown(session: Session) -> None:
@@ -661,6 +670,25 @@ def test_what_json_cannot_say_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"Author\.tags"):
         ADAPTER.dump(Author, {"tags": [object()]})
     assert ADAPTER.dump(Author, {"tags": {"a": (dt.date(2024, 1, 2), {1})}}) == {"tags": {"a": ["2024-01-02", [1]]}}
+
+
+class Money(Mutable):
+    """A value of the user's own that reports its changes."""
+
+    def __init__(self, amount: int) -> None:
+        self.amount = amount
+
+
+def test_values_of_the_users_own_are_copied_whole() -> None:
+    """A mutable one that is no container, a tuple, a model in a column: what is copied shares nothing."""
+    for value in (Money(1), (1, [2]), Hero(name="H")):
+        copied = ADAPTER.plain(Author, "tags", value)
+        assert type(copied) is type(value)
+        assert copied is not value
+    assert ADAPTER.plain(Author, "tags", (1, 2)) == (1, 2)
+    assert ADAPTER.dump(Author, {"tags": [pydantic.create_model("Tag", name=str)(name="n")]}) == {
+        "tags": [{"name": "n"}]
+    }
 
 
 def test_a_plain_value_is_a_copy() -> None:

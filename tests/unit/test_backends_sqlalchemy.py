@@ -455,6 +455,24 @@ def test_without_a_version_the_row_is_overwritten_and_its_version_counted(execut
     execute(operation(Doc, Method.DELETE, 1))
 
 
+@pytest.mark.parametrize("method", [Method.UPDATE, Method.DELETE])
+@pytest.mark.parametrize("theirs", ["UPDATE doc SET version = 9", "DELETE FROM doc"])
+def test_who_writes_between_our_reading_and_writing_makes_us_try_again(
+    engine: sa.Engine, method: Method, theirs: str
+) -> None:
+    """Nobody stated a version, so it is no conflict. It takes a database that lets others write at that moment."""
+    sessions = sessionmaker(engine)
+    backend = SQLAlchemyBackend(sessions)
+    backend.execute(operation(Doc, Method.CREATE, values={"text": "a"}))
+    sa.event.listen(
+        sessions, "before_flush", lambda session, *_: session.connection().exec_driver_sql(theirs), once=True
+    )
+    with pytest.raises(Unavailable, match="between"):
+        backend.execute(operation(Doc, method, 1, {"text": "b"}))
+    backend.execute(operation(Doc, method, 1, {"text": "b"}))
+    assert [row["text"] for row in rows(engine, Doc)] == ([] if method is Method.DELETE else ["b"])
+
+
 def test_a_version_made_by_the_server_is_read_back(execute: Execute) -> None:
     """`version_id_generator=False`: a trigger counts."""
     assert execute(operation(Stamped, Method.CREATE, values={"text": "a"})).version == 1
@@ -636,6 +654,7 @@ class Sqlite(sqlite3.Connection):
 
     failure: BaseException | None = None
     applied = False
+    stuck = False
 
     def commit(self) -> None:
         failure, Sqlite.failure = Sqlite.failure, None
@@ -643,6 +662,12 @@ class Sqlite(sqlite3.Connection):
             super().commit()
         if failure is not None:
             raise failure
+
+    def rollback(self) -> None:
+        stuck, Sqlite.stuck = Sqlite.stuck, False
+        if stuck:
+            raise sqlite_error(sqlite3.SQLITE_IOERR)
+        super().rollback()
 
 
 def sqlite_error(code: int) -> sqlite3.OperationalError:
@@ -660,6 +685,7 @@ def sqlite_error(code: int) -> sqlite3.OperationalError:
         (sqlite_error(sqlite3.SQLITE_CONSTRAINT), False, Rejected),
         (sqlite_error(sqlite3.SQLITE_IOERR), True, InDoubt),
         (sqlite3.OperationalError("no code"), True, InDoubt),
+        (sqlite3.ProgrammingError("Cannot operate on a closed database."), True, InDoubt),
         (ConnectionResetError("reset"), True, InDoubt),
     ],
 )
@@ -673,6 +699,20 @@ def test_what_comes_instead_of_the_answer_to_commit(
     with pytest.raises(expected):
         SQLAlchemyBackend(engine).execute(operation(Doc, Method.CREATE, values={"text": "t"}))
     assert len(rows(engine, Doc)) == applied
+    engine.dispose()
+
+
+def test_a_connection_that_cannot_be_rolled_back_is_given_up(path: Path) -> None:
+    """A refused COMMIT leaves our writes pending on it, and the next to commit would commit them too."""
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"factory": Sqlite})
+    Base.metadata.create_all(engine)
+    Sqlite.failure, Sqlite.applied, Sqlite.stuck = sqlite_error(sqlite3.SQLITE_BUSY), False, True
+    backend = SQLAlchemyBackend(engine)
+    with pytest.raises(Unavailable):
+        backend.execute(operation(Doc, Method.CREATE, values={"text": "t"}))
+    assert rows(engine, Doc) == []
+    backend.execute(operation(Doc, Method.CREATE, values={"text": "u"}))
+    assert [row["text"] for row in rows(engine, Doc)] == ["u"]
     engine.dispose()
 
 

@@ -95,13 +95,9 @@ def _ruling(error: BackendError | Exception, method: Method, guarantee: Guarante
 def filled(page: str) -> str:
     """`page`, with its tables as they should be."""
     for name, table in (("statuses", statuses()), ("rulings", rulings())):
-        page, count = re.subn(
-            rf"(<!-- {name}: .*? -->\n).*?(<!-- end -->)",
-            lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}",
-            page,
-            flags=re.DOTALL,
-        )
-        assert count == 1, name
+        found = re.search(rf"<!-- {name}: .*? -->\n(.*?)<!-- end -->", page, re.DOTALL)
+        assert found is not None, name
+        page = f"{page[: found.start(1)]}\n{table}\n\n{page[found.end(1) :]}"
     return page
 
 

@@ -157,7 +157,7 @@ class Dispatcher:
             facts.thread = threading.get_ident()
             facts.catch_up()
             for name, value in attributes:
-                adapter.assign(model, name, value)
+                adapter.edit(model, name, value)
             save = SaveHandle(
                 self,
                 model=model,

@@ -93,6 +93,14 @@ class Adapter(Protocol):
         """
         ...
 
+    def edit(self, model: Any, name: str, value: Any) -> None:
+        """Set one attribute as the user would, validators and all: for ``save({"name": value})``.
+
+        Raises:
+            Exception: There is no such attribute, or the model refuses the value.
+        """
+        ...
+
     def dump(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
         """Plain values in the form in which the model is written as JSON: aliases, serializers, JSON types only."""
         ...

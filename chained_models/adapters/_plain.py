@@ -300,6 +300,9 @@ class PlainAdapter:
     def identity_fields(self, model_type: type) -> tuple[str, ...] | None:
         return None
 
+    def fields(self, model_type: type) -> tuple[str, ...]:
+        raise NotImplementedError
+
     def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
         return copied(type(model), self.values(model))[0]
 
@@ -315,6 +318,11 @@ class PlainAdapter:
         return plain(model_type, name, value)
 
     def assign(self, model: Any, name: str, value: Any) -> None:
+        setattr(model, name, value)
+
+    def edit(self, model: Any, name: str, value: Any) -> None:
+        if name not in self.fields(type(model)) and not hasattr(type(model), name):
+            raise AttributeError(f"{type(model).__qualname__} has no attribute {name!r} to save")
         setattr(model, name, value)
 
     def origin(self, model: Any) -> Origin | None:

@@ -285,6 +285,9 @@ class PydanticAdapter(PlainAdapter):
             return MISSING  # whatever else the class has under this name
         return super().peek(model, name)
 
+    def edit(self, model: Any, name: str, value: Any) -> None:
+        setattr(model, name, value)  # pydantic itself knows which names there may be
+
     def load(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
         plan = _plan(model_type)
         # Lax, for an answer is not the strict model's own input: an id from a URL is text.

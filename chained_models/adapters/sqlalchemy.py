@@ -138,6 +138,11 @@ class MappedAdapter:
             version=None if version is MISSING else version,
         )
 
+    def edit(self, model: Any, name: str, value: Any) -> None:
+        if not hasattr(type(model), name):
+            raise AttributeError(f"{type(model).__qualname__} has no attribute {name!r} to save")
+        setattr(model, name, value)
+
     def versioned(self, model_type: type) -> bool:
         return _version_name(_mapper(model_type)) is not None
 

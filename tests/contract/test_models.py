@@ -176,6 +176,15 @@ def test_the_argument_of_save_is_set_and_copied(note: type[Any]) -> None:
     assert model.title == "a"
 
 
+def test_an_unknown_attribute_is_refused(note: type[Any]) -> None:
+    """`save({"titel": ...})` is an error at the call, and not an attribute that is never saved."""
+    model = note(title="a")
+    with pytest.raises((AttributeError, ValueError), match="titel"):
+        model.save({"titel": "b"})
+    assert not hasattr(model, "titel")
+    assert len(model.chain) == 0
+
+
 def test_one_create_and_then_updates(note: type[Any]) -> None:
     """However many saves wait, a new model is created once, and the others carry the identity it got."""
     model = note(title="a")

@@ -25,8 +25,8 @@ logger = logging.getLogger("chained_models")
 
 T = TypeVar("T")
 
-# Guards the moment in which a handle gets its Condition; see Handle._condition.
-_making = threading.Lock()
+# Guards the moment in which a handle gets its Condition; see Handle._condition. Re-entrant for signal handlers.
+_making = threading.RLock()
 
 _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
@@ -202,7 +202,7 @@ class Handle(Future[T]):
 def after_fork() -> None:
     """In a forked child: the lock may have been held at the fork."""
     global _making  # noqa: PLW0603
-    _making = threading.Lock()
+    _making = threading.RLock()
 
 
 class SaveHandle(Handle[T]):
@@ -290,6 +290,11 @@ class SaveHandle(Handle[T]):
     def identity(self) -> Any:
         """The identity of the stored thing, as soon as it is known."""
         return self.record.current().identity
+
+    def disown(self) -> None:
+        """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
+        self.state = SaveState.CANCELLED
+        super().disown()
 
     def running(self) -> bool:
         """Whether it was attempted and has not settled."""

@@ -13,13 +13,17 @@ from .exceptions import InvalidOption
 
 __all__ = ["default_dispatcher", "flush", "set_default_dispatcher"]
 
-_lock = threading.Lock()
+# Re-entrant, as every lock here that save() takes: a signal handler may save too.
+_lock = threading.RLock()
 _default: Dispatcher | None = None
 
 
 def default_dispatcher() -> Dispatcher:
     """The dispatcher of all models that name no other; made when it is first asked for."""
     global _default  # noqa: PLW0603 - one for each process is the point
+    present = _default
+    if present is not None and not present.closed:
+        return present
     with _lock:
         if _default is None or _default.closed:
             _default = Dispatcher()
@@ -62,7 +66,7 @@ def _leave() -> None:
 
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - it may have been held at the fork
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _handle.after_fork()
     for dispatcher in list(_dispatcher.living):
         dispatcher.after_fork()

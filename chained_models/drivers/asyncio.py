@@ -28,7 +28,7 @@ class _Background:
     """A loop in a daemon thread, shared by all who need one, stopped when the last of them closes."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -97,7 +97,7 @@ class AsyncioDriver:
         self._thread = 0
         self._borrowed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._claiming = threading.Lock()
+        self._claiming = threading.RLock()
 
     def supports(self, backend: Any) -> bool:
         return inspect.iscoroutinefunction(getattr(backend, "execute", None))

@@ -63,7 +63,7 @@ class InlineDriver:
         self._left: deque[Job] = deque()
         self._wakes: list[tuple[float, int, Callable[[], Iterable[Job]]]] = []
         self._number = itertools.count()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def supports(self, backend: Any) -> bool:
         return not inspect.iscoroutinefunction(getattr(backend, "execute", None))

@@ -90,7 +90,7 @@ class RetryPolicy:
         try:
             longest = min(self.wait_max, self.wait_initial * self.wait_exp_base ** (attempt - 1))
         except OverflowError:
-            longest = self.wait_max
+            longest = self.wait_max if self.wait_initial else 0.0
         waited = longest * (1 - self.wait_jitter + self.wait_jitter * random)
         if retry_after is not None and retry_after > waited:
             # NaN compares false and so is ignored here.

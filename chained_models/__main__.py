@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; None for what the shell gave.
 
     Returns:
-        The exit status: 0 if the demo showed what it is to show, 1 if not, 2 if it could not be run.
+        The exit status: 0 if the demo showed what it is to show, 1 if not, 2 if it could not be run, 130 if it was stopped.
     """
     parser = argparse.ArgumentParser(prog="chained-models", description="Models that save themselves in order.")
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MissingExtra as error:
         print(f"chained-models: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0 if held else 1
 
 

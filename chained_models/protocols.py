@@ -130,8 +130,10 @@ class Backend(Protocol):
     called at a `save()`, raise what could never work; ``lane``, a :class:`~chained_models.Lane`.
     """
 
-    guarantee: Any
-    """A :class:`~chained_models.Guarantee`, or a callable that gives one for a model class."""
+    @property
+    def guarantee(self) -> Any:
+        """A :class:`~chained_models.Guarantee`, or a callable that gives one for a model class."""
+        ...
 
     def execute(self, operation: Operation) -> Answer | Mapping[str, Any] | None:
         """Carry it out, within ``operation.timeout`` seconds.
@@ -148,7 +150,10 @@ class Backend(Protocol):
 class AsyncBackend(Protocol):
     """A backend whose verbs are coroutines. `guarantee`, `check` and `lane` are as in :class:`Backend`."""
 
-    guarantee: Any
+    @property
+    def guarantee(self) -> Any:
+        """As :attr:`Backend.guarantee`."""
+        ...
 
     async def execute(self, operation: Operation) -> Answer | Mapping[str, Any] | None:
         """As :meth:`Backend.execute`."""

@@ -65,10 +65,10 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
         if save.operation is None:
             # It never got to be sent, so the next save of the object follows the one before it.
             if facts.last is save:
-                before = save.before
-                while before is not None and before.outcome is not None and before.operation is None:
-                    before = before.before
-                facts.last = before if before is not None and before.outcome is None else None
+                last: SaveHandle[Any] | None = save
+                while last is not None and last.operation is None and last.outcome is not None:
+                    last.before, last = None, last.before  # or one cancelled handle would keep all the others
+                facts.last = last if last is not None and last.became is None else None
             return Merged()
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values

@@ -44,6 +44,7 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
                 raise Rejected(f"{save} cannot be encoded, so nothing was sent: {type(error).__name__}") from error
         save.operation = operation
         save.method = operation.method
+        save.before = None  # Not earlier: what never gets to be sent passes on what the save in front of it became.
     save.record.current().sent(operation.method)
     operation.attempt = save.attempts
     operation.timeout = min(save.timeout, time_left(save))
@@ -133,10 +134,10 @@ def _values(save: SaveHandle[Any]) -> Snapshot:
         line.append(before)
     values: Snapshot = {}
     for one in reversed(line):
-        before, one.before = one.before, None
+        before = one.before
         values = one.snapshot
         if before is not None and before.became is not None:
             values = carried(values, before.snapshot, before.became)
         if one is not save:
-            one.became = values
+            one.became, one.before = values, None
     return values

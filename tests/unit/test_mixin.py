@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -331,6 +333,30 @@ def test_a_cancelled_save_hides_no_answer(backend: Scripted) -> None:
     basket.chain.resume()
     assert (first.outcome, last.outcome) == (Outcome.SAVED, Outcome.SAVED)
     assert backend.operations[1].values["total"] == 10
+
+
+def test_a_save_that_was_not_sent_hides_no_answer(backend: Scripted) -> None:
+    """Nor does one that had nothing to send when its turn came: what the backend gave reaches the save behind it."""
+    backend.script = [{"id": 1, "total": 99}]
+    basket = Basket()
+    _, unsent, last = held(
+        basket, basket.save, lambda: basket.save(patch=True), lambda: basket.save({"items": ["a"]}, patch=True)
+    )
+    assert (unsent.outcome, unsent.operation) == (Outcome.SAVED, None)
+    assert (last.operation.changed, last.operation.values["total"]) == ({"items"}, 99)
+
+
+def test_a_cancelled_handle_keeps_no_others(backend: Scripted) -> None:
+    """Of a thousand saves that were cleared, the last handle alone holds only itself."""
+    basket = Basket(id=1)
+    basket.chain.pause()
+    handles = [basket.save() for _ in range(1000)]
+    last, others = handles[-1], [weakref.ref(handle) for handle in handles[:-1]]
+    del handles
+    basket.chain.clear()
+    gc.collect()
+    assert last.cancelled()
+    assert not any(other() for other in others)
 
 
 def test_an_answer_that_does_not_fit_leaves_the_save_saved(backend: Scripted, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,7 +41,7 @@ def same(one: Any, other: Any) -> bool:
         return False
     try:
         return bool(one == other)
-    except Exception:
+    except Exception:  # noqa: BLE001 - what cannot be compared is different
         return False
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -43,13 +44,11 @@ class WeakIdMap(Generic[K, V]):
             if entry is not None and entry[0] is gone:
                 del entries[where]
 
+        watch: Callable[[], K | None]
         try:
-            watch: Callable[[], K | None] = weakref.ref(key, forget)
+            watch = weakref.ref(key, forget)
         except TypeError:  # a slots class without __weakref__: it is kept for ever, which is better than refusing it
-
-            def watch() -> K:
-                return key
-
+            watch = partial(_same, key)
         mine = (watch, value)
         kept = entries.setdefault(where, mine)
         if kept is not mine and kept[0]() is not key:  # pragma: no cover - the old object's callback has not run yet
@@ -66,3 +65,7 @@ class WeakIdMap(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _same(key: K) -> K:
+    return key

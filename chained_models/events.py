@@ -123,6 +123,6 @@ def notify(receivers: Iterable[Receiver], event: SaveEvent) -> BaseException | N
             receiver(event)
         except Exception:
             logger.exception("a receiver of %r raised; the chain goes on", event.name)
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001 - returned, and raised when all have been called
             interrupt = interrupt or raised
     return interrupt

@@ -36,7 +36,7 @@ def set_default_dispatcher(dispatcher: Dispatcher | None) -> Dispatcher | None:
     Returns:
         The one that was used until now, or None: to put it back, or to flush it.
     """
-    global _default  # noqa: PLW0603
+    global _default
     if dispatcher is not None and not isinstance(dispatcher, Dispatcher):
         raise InvalidOption(f"a Dispatcher is needed, not {type(dispatcher).__name__}")
     with _lock:

@@ -136,7 +136,7 @@ class MemoryBackend:
             identity = given[0] if len(given) == 1 else tuple(given)
             if identity in collection.rows:
                 raise Conflict(f"{operation.key} is here already")
-        elif len(names) > 1:
+        elif len(names) != 1:
             raise Rejected(f"{operation.key} needs a value for each of {', '.join(names)}")
         else:
             identity = next(number for number in collection.numbers if number not in collection.rows)

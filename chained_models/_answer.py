@@ -16,7 +16,7 @@ from .handle import SaveHandle
 from .operation import Answer, Method
 from .policies import Outcome
 
-__all__ = ["as_answer", "merge", "understand"]
+__all__ = ["as_answer", "merge", "succeed", "understand"]
 
 logger = logging.getLogger("chained_models")
 
@@ -80,6 +80,25 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
         return _merge_answer(save)
 
 
+def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
+    """Put the retry of a failed save in its place: what it is answered reaches the saves behind. The latch is held."""
+    facts = failed.facts
+    successor.before = failed.before
+    behind = _first_waiting(facts.last)
+    if behind is not None:
+        behind.before = successor
+    elif facts.last is None:
+        facts.last = successor
+
+
+def _first_waiting(last: SaveHandle[Any] | None) -> SaveHandle[Any] | None:
+    """Of the saves of one object, the first that was not sent yet."""
+    first = None
+    while last is not None and last.operation is None and last.became is None:
+        first, last = last, last.before
+    return first
+
+
 def _merge_answer(save: SaveHandle[Any]) -> Merged:
     facts, adapter, operation = save.facts, save.binding.adapter, save.operation
     assert operation is not None and save.answer is not None
@@ -93,6 +112,8 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     sent, about = _sent(save), _about(save)
     save.became = became(operation.values, about, answered)
     facts.confirm(sent, answered, save.answer.version)
+    if save.passes_halt and (overtaken := _first_waiting(facts.last)) is not None:
+        overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
     stored, discard, seq = {**sent, **answered}, save.discard, save.seq
 
     def assign(model: Any) -> Merged:

@@ -138,6 +138,8 @@ def _values(save: SaveHandle[Any]) -> Snapshot:
         values = one.snapshot
         if before is not None and before.became is not None:
             values = carried(values, before.snapshot, before.became)
+        for about, now in one.moves:
+            values = carried(values, about, now)
         if one is not save:
             one.became, one.before = values, None
     return values

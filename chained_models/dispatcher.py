@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 
 from . import _attempt
 from ._announcer import Announcer
-from ._answer import merge
+from ._answer import merge, succeed
 from ._lane import Lane, LaneState
 from ._ledger import Ledger
 from ._machine import Chain as ChainState
@@ -465,11 +465,15 @@ class Dispatcher:
 
     def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None:
         """Send the save that halted the chain again, in front; None if the chain is not halted."""
-        with self._deciding as ledger:
-            chain = self.chain_state(key)
-            if chain is None or chain.halted is None:
-                return None
-            successor = successor_of(chain.halted)
+        halted: Any = getattr(self.chain_state(key), "halted", None)
+        if halted is None:
+            return None
+        with halted.facts.latch, self._deciding as ledger:
+            chain: Any = self.chain_state(key)
+            if chain is None or chain.halted is not halted:
+                return None  # another thread was first
+            successor = successor_of(halted)
+            succeed(successor, halted)
             effects = ledger.retry(chain, successor)
         self._run(effects)
         return successor
@@ -576,7 +580,7 @@ class Dispatcher:
         try:
             self.flush(timeout)
         except Stuck as left:
-            logger.error("the dispatcher is closed although %s", left)
+            logger.error("the dispatcher is closed although %s", str(left))
         self._abandon_all("the dispatcher was closed")
         with self._deciding:
             timed = self._unlooked()
@@ -602,7 +606,7 @@ class Dispatcher:
         try:
             self.flush(self.exit_timeout)
         except Stuck as left:
-            logger.error("the interpreter ends, and %s", left)
+            logger.error("the interpreter ends, and %s", str(left))
 
     def after_fork(self) -> None:
         """In a child process: start empty. What was accepted before the fork is the parent's to carry out."""

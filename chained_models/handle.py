@@ -237,6 +237,8 @@ class SaveHandle(Handle[T]):
     """The save of the same object in front of this one, while its answer may still move values of this one."""
     became: Snapshot | None = None
     """What the values became by the answer; None while that is open."""
+    moves: tuple[tuple[Snapshot, Snapshot], ...] = ()
+    """What refreshes that overtook this save found: the values they are about, and what those are now."""
     method: Method | None = None
     operation: Operation | None = None
     answer: Answer | None = None

@@ -359,6 +359,35 @@ def test_a_cancelled_handle_keeps_no_others(backend: Scripted) -> None:
     assert not any(other() for other in others)
 
 
+def test_what_a_retry_is_answered_reaches_the_saves_behind(backend: Scripted) -> None:
+    """Those that waited behind the save that failed, and one that is made while it is sent again."""
+    backend.script = [InDoubt("lost"), {"id": 1, "total": 99}]
+    basket = Basket()
+    _, second = held(basket, basket.save, lambda: basket.save({"items": ["b"]}))
+    basket.chain.retry()
+    assert second.operation.values["total"] == 99
+    backend.script = [InDoubt("lost"), {"id": 2, "total": 98}]
+    other = Basket()
+    other.save()
+    during: list[Any] = []
+    other.chain.on("request", lambda event: during or during.append(other.save()))
+    other.chain.retry()
+    assert during[0].operation.values["total"] == 98
+
+
+def test_what_a_refresh_finds_reaches_the_saves_that_it_overtook(backend: Scripted) -> None:
+    """On a halted chain it runs at once: what somebody else wrote meanwhile is not overwritten with the old values."""
+    Basket.bind(backend, on_failure=OnFailure.HALT)
+    basket = Basket(id=1, items=["a"])
+    backend.script = [Answer(version=1), Conflict("changed"), Answer({"items": ["theirs"]}, version=2)]
+    basket.save()
+    _, queued = held(basket, lambda: basket.save({"total": 5}), lambda: basket.save({"total": 6}))
+    basket.refresh()
+    basket.chain.skip()
+    assert (queued.operation.version, queued.operation.changed) == (2, {"total"})
+    assert queued.operation.values == {"id": 1, "items": ["theirs"], "total": 6}
+
+
 def test_an_answer_that_does_not_fit_leaves_the_save_saved(backend: Scripted, caplog: pytest.LogCaptureFixture) -> None:
     """SAVED, unmerged and logged, without the values."""
     backend.script = [Answer({"id": 1}), Answer({"total": "canary"})]

@@ -169,6 +169,20 @@ def test_one_condition_for_all(host: FakeHost, busy_switching: None) -> None:
             assert made == {handle._condition}
 
 
+def test_a_condition_made_meanwhile(handle: Handle[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds that another thread was first takes the other one's Condition."""
+    condition = threading.Condition()
+
+    class Lock:
+        def __enter__(self) -> None:
+            handle._made = condition
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(handle_module, "_making", Lock())
+    assert handle._condition is condition
+
+
 def test_no_condition_unless_somebody_waits(handle: Handle[str]) -> None:
     """A handle that nobody looks at costs no Condition; a callback, or a wait, shows that somebody listens."""
     assert not handle.awaited

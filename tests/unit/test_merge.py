@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chained_models._merge import Facts, assign_answer, became
 from chained_models._snapshot import MISSING, same
 from chained_models.adapters.dataclass import ADAPTER
+from chained_models.protocols import Origin
 
 
 @dataclass
@@ -106,6 +107,29 @@ def test_forget() -> None:
     assert (facts.base, facts.version) == ({"id": 7}, 3)
     facts.forget({}, version=True)
     assert (facts.base, facts.version) == ({"id": 7}, None)
+
+
+def test_what_is_in_doubt_stays_so() -> None:
+    """Until it is confirmed or declared: also where the model's own library takes it for stored."""
+    facts = Facts(None)
+    facts.confirm({"id": 7, "total": 1, "mood": "good"}, {}, 3)
+    facts.forget({"total": 2, "mood": "bad"}, version=True)
+    facts.adopt(Origin({"total": 1, "mood": "good"}, stored=True, version=3))
+    assert (facts.base, facts.version) == ({"id": 7}, None)
+    facts.confirm({"total": 2}, {}, 4)
+    facts.adopt(Origin({"total": 2, "mood": "good"}, stored=True, version=4))
+    assert (facts.base, facts.version) == ({"id": 7, "total": 2}, 4)
+    facts.declare({"mood": "bad"}, 5)
+    facts.adopt(Origin(None, stored=True, version=5))
+    assert (facts.base, facts.version) == ({"mood": "bad"}, 5)
+
+
+def test_adopting_what_the_library_knows() -> None:
+    """It overlays what we know ourselves; without any base it is the base."""
+    facts = Facts(None)
+    facts.adopt(Origin({"id": 7, "total": 1}, stored=True, version=1))
+    facts.adopt(Origin({"total": 2}, stored=True, version=2))
+    assert (facts.base, facts.version) == ({"id": 7, "total": 2}, 2)
 
 
 def test_catching_up() -> None:

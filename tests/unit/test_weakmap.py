@@ -66,6 +66,17 @@ def test_an_entry_goes_with_its_object() -> None:
     assert len(values) == 0
 
 
+def test_what_cannot_be_referred_to_weakly() -> None:
+    """An object of a slots class without a place for weak references is kept, rather than refused."""
+
+    class Slots:
+        __slots__ = ("__dict__",)
+
+    values: WeakIdMap[Slots, int] = WeakIdMap()
+    values.setdefault(slots := Slots(), 1)
+    assert values.setdefault(slots, 2) == values.get(slots) == 1
+
+
 def test_an_id_used_again() -> None:
     """A new object at the place of a dead one has no entry, and the end of the dead one does not take the new one's."""
     values: WeakIdMap[Model, int] = WeakIdMap()

@@ -249,8 +249,9 @@ class Dispatcher:
         """The user says that an object is as the backend has it."""
         with facts.latch:
             with self._deciding as ledger:
-                ledger.identify(port, facts.record.current(), model_type, identity)
+                effects = ledger.identify(port, facts.record.current(), model_type, identity)
             facts.declare(base, version)
+        self._run(effects)
 
     @staticmethod
     def _ordering_key(port: Port, model: Any, bound: Bound) -> Any:
@@ -418,7 +419,7 @@ class Dispatcher:
         with self._deciding as ledger:
             effects = ledger.cancel(handle)
         if effects is None:
-            return handle.cancelled()
+            return handle.outcome is Outcome.CANCELLED  # also while another thread's cancel() still tells receivers
         self._run(effects)
         return True
 

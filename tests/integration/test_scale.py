@@ -1,0 +1,201 @@
+"""Many saves: no thread, timer, chain or record is left behind, and the stack stays flat.
+
+A hundred thousand of each in every run, a million with `-m slow`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chained_models import Dispatcher, Operation
+
+from ..contract.scripted import PATIENCE, Basket, baskets, threads_of_ours
+
+HOW_MANY = [
+    pytest.param(100_000, id="100k"),
+    pytest.param(1_000_000, id="1M", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+]
+
+
+class Counting:
+    """Does nothing but look that each object's saves come in order."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.disorder = 0
+        self._last: dict[str, int] = {}
+
+    def execute(self, operation: Operation) -> None:
+        self.attempts += 1
+        if operation.seq <= self._last.get(operation.key, 0):
+            self.disorder += 1
+        self._last[operation.key] = operation.seq
+
+
+class AsyncCounting(Counting):
+    async def execute(self, operation: Operation) -> None:  # type: ignore[override]
+        Counting.execute(self, operation)
+
+
+@contextlib.contextmanager
+def shallow(frames: int = 150) -> Iterator[None]:
+    """Little stack left, here and in threads that are made meanwhile: recursion over saves would not get far."""
+    depth = 0
+    frame: Any = sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(depth + frames)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+class Many:
+    """One driver, its backend, and what must be gone in the end."""
+
+    def __init__(self, driver: str) -> None:
+        self.backend = AsyncCounting() if driver == "asyncio" else Counting()
+        self.dispatcher = Dispatcher(driver)
+        self.kind: type[Basket] = baskets(self.backend, dispatcher=self.dispatcher, identity_by="client")
+        self.port = self.dispatcher.port(self.backend)
+
+    def flush(self) -> None:
+        self.dispatcher.flush(600)
+
+    def nothing_left(self) -> None:
+        """No chain, slot, timer, or note of anything in flight."""
+        ledger = self.dispatcher._ledger
+        assert len(self.dispatcher) == 0
+        assert ledger.machine.chains == {}
+        assert ledger.finishing == set()
+        assert self.port.lane.slots == {}
+        assert not self.port.lane.ready
+        driver = self.port.driver
+        assert not getattr(driver, "_wakes", ())
+        assert not getattr(driver, "_jobs", ())
+        owner = getattr(driver, "_owner", None)
+        if owner is not None:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), owner).result(
+                PATIENCE
+            )  # it takes back timers in its turn
+            assert all(timer.cancelled() for timer in owner._scheduled)
+
+    def no_records_left(self) -> None:
+        gc.collect()
+        assert len(self.port.objects) == 0
+        assert len(self.port.records) == 0
+
+    def close(self) -> None:
+        self.dispatcher.close(PATIENCE)
+        assert threads_of_ours() == []
+
+
+@pytest.fixture(params=["inline", "threads", "asyncio"])
+def many(request: pytest.FixtureRequest) -> Iterator[Many]:
+    """A dispatcher that leaves nothing behind."""
+    gc.collect()
+    gc.freeze()  # what the other tests have made is not looked through again and again
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 10, 10)
+    made = Many(request.param)
+    try:
+        yield made
+    finally:
+        made.close()
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize("number", HOW_MANY)
+def test_many_models_with_one_save(many: Many, number: int) -> None:
+    """Each is sent once; when the models are gone nothing is known of them."""
+    models = [many.kind(id=identity) for identity in range(1, number + 1)]
+    with shallow():
+        for model in models:
+            model.save()
+        many.flush()
+    assert many.backend.attempts == number
+    many.nothing_left()
+    assert len(many.port.objects) == number
+    del model
+    models.clear()
+    many.no_records_left()
+
+
+@pytest.mark.parametrize("number", HOW_MANY)
+def test_one_model_with_many_saves(many: Many, number: int) -> None:
+    """All of them are queued, then sent in order; what is settled is held by nobody."""
+    model = many.kind(id=1)
+    model.chain.pause()
+    first = weakref.ref(model.save())
+    with shallow():
+        for n in range(1, number):
+            model.n = n
+            model.save()
+        assert len(model.chain) == number
+        model.chain.resume()
+        many.flush()
+    assert many.backend.attempts == number
+    assert many.backend.disorder == 0
+    many.nothing_left()
+    del model
+    many.no_records_left()
+    assert first() is None
+
+
+@pytest.mark.parametrize("number", HOW_MANY)
+def test_many_saves_out_of_receivers(many: Many, number: int) -> None:
+    """A receiver that saves again each time it is called neither nests nor ends early."""
+    model = many.kind(id=1)
+    left = number - 1
+
+    def again(_: object) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            model.n = left
+            model.save()
+
+    disconnect = model.chain.on("sync", again)
+    with shallow():
+        model.save()
+        while left:
+            many.flush()
+        many.flush()
+    assert many.backend.attempts == number
+    assert many.backend.disorder == 0
+    many.nothing_left()
+    disconnect()
+    del model, again, disconnect
+    many.no_records_left()
+
+
+@pytest.mark.parametrize(
+    "give_up", [lambda chain: chain.clear(), lambda chain: chain._host.close(0.0)], ids=["clear", "close"]
+)
+def test_many_queued_saves_are_given_up_at_once(many: Many, give_up: Callable[[Any], None]) -> None:
+    """However many are queued, taking them out is a matter of their number, and leaves nothing behind."""
+    model = many.kind(id=1)
+    model.chain.pause()
+    with shallow():
+        handles = [model.save() for _ in range(20_000)]
+        give_up(model.chain)
+    assert all(handle.cancelled() for handle in handles)
+    assert many.backend.attempts == 0
+    assert len(model.chain) == 0
+    gone = weakref.ref(model)
+    model.chain.resume()
+    del model
+    handles.clear()
+    many.no_records_left()
+    assert gone() is None

@@ -82,8 +82,7 @@ class Ledger:
             record.deletion = save
         return None
 
-    @staticmethod
-    def adopt(port: Port, facts: Facts, model_type: type, identity: Any, *, stored: bool) -> Record:
+    def adopt(self, port: Port, facts: Facts, model_type: type, identity: Any, *, stored: bool) -> Record:
         """The record that an object stands for, given the identity that it holds now.
 
         As long as nothing was sent for an object, its identity may still be set by hand; it then shares the record, and so
@@ -92,7 +91,11 @@ class Ledger:
         record: Record = facts.record.current()
         if identity is not None and record.life is Life.NEW and not record.unsettled:
             if record.identity != identity:
-                record = port.record(model_type, record.label, identity, stored=stored)
+                known = port.record(model_type, record.label, identity, stored=stored)
+                if record.identity is None:  # a private one: a pause, or a halt, is of this object and goes along
+                    record.merge_into(known)
+                    self._join(record, known)
+                record = known
             elif stored:
                 record.life = Life.LIVE
         facts.record = record
@@ -115,8 +118,10 @@ class Ledger:
         if record.life is not Life.NEW:
             return None
         others = [one for one in _saves(chain) if one is not save and one.record.current() is record]
-        if any(one.state is not SaveState.QUEUED for one in others) or not (others or record.identity is None):
+        if any(one.state is not SaveState.QUEUED for one in others):
             return None
+        if record.identity is not None and all(one.verb is Verb.REFRESH for one in others):
+            return None  # nothing of ours would have created it, so it may be there
         effects: list[Effect] = []
         for one in others:
             effects += self.machine.settle_queued(one, Outcome.CANCELLED)
@@ -246,21 +251,33 @@ class Ledger:
     def _identify(self, save: SaveHandle[Any], record: Record, identity: Any) -> list[Effect]:
         """The backend gave the identity. If it is one that already has a chain, both go on in that one."""
         known = save.port.identify(record, save.binding.model.type, identity)
-        if known is None:
-            return []
-        chain, other = save.chain, self.machine.chains.get(known.chain_key)
-        assert chain is not None
-        if other is None or other is chain:
-            known.chain_key = record.chain_key
-            return []
-        mine = [one for one in _saves(chain) if one is not save and one.record.current() is known]
-        return self.machine.move_to(other, mine)
+        return [] if known is None else self._join(record, known)
 
-    def identify(self, port: Any, record: Record, model_type: type, identity: Any) -> None:
+    def identify(self, port: Any, record: Record, model_type: type, identity: Any) -> list[Effect]:
         """The user says under which identity the object is stored."""
-        if record.identity is None:
-            port.identify(record, model_type, identity)
+        effects: list[Effect] = []
+        if record.identity is None and (known := port.identify(record, model_type, identity)) is not None:
+            effects = self._join(record, known)
         record.current().confirmed(Method.READ)
+        return effects
+
+    def _join(self, record: Record, known: Record) -> list[Effect]:
+        """`record` has become `known`: what of it is queued goes on in the chain of `known`, as does a pause or a halt."""
+        chains = self.machine.chains
+        chain = chains.get(record.chain_key) or chains.get(record)
+        if chain is None:
+            return []
+        other = chains.get(known.chain_key) or chains.get(known)
+        if other is chain:
+            return []
+        if chain.key is record:
+            other = self.machine.join(chain, known if other is None else other.key)
+        known.chain_key = chain.key if other is None else other.key
+        if other is None or other is chain:
+            return []
+        waiting = (SaveState.PREPARING, SaveState.QUEUED)
+        mine = [one for one in _saves(chain) if one.state in waiting and one.record.current() is known]
+        return self.machine.move_to(other, mine)
 
     def _adopt_late(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
         """The late end of an abandoned create still tells the identity, if nothing newer did."""

@@ -415,6 +415,26 @@ class Machine:
             effects += self._offer(old)
         return effects
 
+    def join(self, chain: Chain, key: Hashable) -> Chain:
+        """From now on `chain` goes by `key`. If that has a chain already, that one takes over a pause and a halt.
+
+        Returns:
+            The chain of `key`. What is queued in another one is still to be moved there.
+        """
+        other = self.chains.get(key)
+        if other is None:
+            del self.chains[chain.key]
+            chain.key = key
+            self.chains[key] = chain
+            return chain
+        other.paused, chain.paused = other.paused or chain.paused, False
+        other.halted, chain.halted = other.halted or chain.halted, None
+        if other.startable() is None:
+            other.lane.withdraw(other)
+        if not chain.saves and chain.finishing is None:
+            self.chains.pop(chain.key, None)
+        return other
+
     def __iter__(self) -> Iterator[Chain]:
         return iter(list(self.chains.values()))
 

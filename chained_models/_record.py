@@ -72,7 +72,8 @@ class Record:
         """It turned out that `other` is the same thing: from now on only `other` counts."""
         self._became = other
         other.unsettled += self.unsettled
-        other.life = Life.LIVE
+        if self.life is not Life.NEW:
+            other.life = Life.LIVE
         if other.deletion is None:
             other.deletion = self.deletion
 

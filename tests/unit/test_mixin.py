@@ -248,6 +248,17 @@ def test_a_delete_behind_a_failed_create_needs_no_request(backend: Scripted) -> 
     assert backend.methods == [Method.CREATE]
 
 
+def test_a_delete_behind_a_refresh_is_sent(backend: Scripted) -> None:
+    """With an identity of the program's own, a refresh alone says nothing about who has created it."""
+    Basket.bind(backend, identity="total", identity_by="client")
+    try:
+        basket = Basket(total=5)
+        held(basket, basket.refresh, basket.delete)
+    finally:
+        Basket.bind(backend, identity="id", identity_by="server")
+    assert backend.methods == [Method.READ, Method.DELETE]
+
+
 def test_a_delete_during_the_create_waits_for_the_identity(backend: Scripted) -> None:
     """It is queued, and deletes by the identity that the create brings."""
     basket = Basket()
@@ -357,6 +368,65 @@ def test_a_cancelled_handle_keeps_no_others(backend: Scripted) -> None:
     gc.collect()
     assert last.cancelled()
     assert not any(other() for other in others)
+
+
+def test_a_pause_survives_the_joining_of_two_chains(dispatcher: Dispatcher) -> None:
+    """What is paused while its create is on the way stays paused in the chain that it goes on in."""
+    backend = Scripted()
+    Basket.bind(backend, dispatcher=dispatcher)
+    known, fresh = Basket(id=5), Basket()
+    backend.script = [Answer({"id": 5})]
+    queued: list[Any] = []
+
+    def queue_more(event: SaveEvent) -> None:
+        if not queued:
+            known.chain.pause()
+            queued.append(known.save())
+            known.chain.resume()
+            fresh.chain.pause()
+            queued.append(fresh.save())
+
+    fresh.chain.on("request", queue_more)
+    fresh.save()
+    assert known.chain.paused
+    assert queued[1].state is SaveState.QUEUED
+    known.chain.resume()
+    assert [handle.outcome for handle in queued] == [Outcome.SAVED] * 2
+    assert not dispatcher._ledger.machine.chains
+
+
+def test_a_pause_stays_when_the_identity_is_set_by_hand(backend: Scripted, dispatcher: Dispatcher) -> None:
+    """The chain is the object's, whichever record the object turns out to stand for."""
+    basket = Basket()
+    basket.chain.pause()
+    basket.id = 7
+    handle = basket.save()
+    assert basket.chain.paused
+    assert handle.state is SaveState.QUEUED
+    basket.chain.resume()
+    assert handle.outcome is Outcome.SAVED
+    assert not dispatcher._ledger.machine.chains
+
+
+@pytest.mark.parametrize("known", ["not in use", "in use", "gone"])
+def test_mark_saved_under_an_identity_that_is_known(backend: Scripted, dispatcher: Dispatcher, known: str) -> None:
+    """The saves that wait behind a create in doubt go on in the chain of the identity, halt and all."""
+    other = Basket(id=1)
+    if known == "in use":
+        other.save()
+    elif known == "not in use":
+        assert not other.chain.is_new
+    backend.script = [InDoubt("lost")]
+    basket = Basket()
+    first, second = held(basket, basket.save, basket.save)
+    basket.id = 1
+    basket.chain.mark_saved()
+    assert basket.chain.halted is first
+    assert len(basket.chain) == len(other.chain) == 1
+    assert [len(chain) for chain in dispatcher] == [1]
+    basket.chain.skip()
+    assert (second.outcome, second.method) == (Outcome.SAVED, Method.UPDATE)
+    assert not dispatcher._ledger.machine.chains
 
 
 def test_what_a_retry_is_answered_reaches_the_saves_behind(backend: Scripted) -> None:

@@ -79,6 +79,7 @@ def test_becoming_another_record() -> None:
     first.unsettled, second.unsettled, third.unsettled = 1, 2, 4
     first.deletion, delete = object(), object()
     second.deletion = delete
+    second.confirmed(Method.CREATE)
     first.merge_into(second)
     second.merge_into(third)
     assert first.current() is second.current() is third.current() is third

@@ -28,7 +28,8 @@ def as_answer(returned: Any) -> Answer:
         TypeError: It returned something else: a bug in the backend, after a write that may have been applied.
     """
     if isinstance(returned, Answer):
-        return returned
+        # A copy, because understanding it writes in it, and the backend may keep it, or give it twice.
+        return Answer(returned.values, returned.identity, returned.version)
     if returned is None:
         return Answer()
     if isinstance(returned, Mapping):
@@ -50,7 +51,9 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
         values = dict(load(model_type, answer.values)) if answer.values else {}
         if given is not None:
             values = {**load(model_type, bound.parts(given)), **values}
-        answer.identity = as_identity([values.get(name) for name in bound.model.identity])
+        # Of a composite identity the backend may give only its own part; the rest is as it was sent.
+        sent = save.operation.values if save.operation is not None and save.method is Method.CREATE else {}
+        answer.identity = as_identity([values.get(name, sent.get(name)) for name in bound.model.identity])
     except Exception as error:  # noqa: BLE001 - adapters and models raise what they like
         # Neither the values nor the error's text: both may hold what must not be in a log.
         logger.warning("%s: the answer does not fit the model (%s), so it is not merged", save, type(error).__name__)
@@ -107,7 +110,7 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         facts.last = None
         return Merged()
     model_type = save.binding.model.type
-    understood = save.understood or {}
+    understood = _of_the_same(save, save.understood or {})
     answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
     sent, about = _sent(save), _about(save)
     save.became = became(operation.values, about, answered)
@@ -129,6 +132,19 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         facts.defer(weakref.ref(save.model), assign)
         return Merged()
     return assign(save.model)
+
+
+def _of_the_same(save: SaveHandle[Any], understood: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An answer without an identity that the stored thing does not have: merged, it would make every later save fail."""
+    identity = save.identity
+    if identity is None:
+        return understood
+    parts = save.binding.parts(identity)
+    other = {name for name, part in parts.items() if name in understood and understood[name] != part}
+    if not other:
+        return understood
+    logger.warning("%s: the answer has another identity than the thing that was saved; that is not merged", save)
+    return {name: value for name, value in understood.items() if name not in other}
 
 
 def _sent(save: SaveHandle[Any]) -> Snapshot:

@@ -7,7 +7,7 @@ its Record, and for the saves behind it, stands here and nowhere else.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from ._lane import LaneState
@@ -70,7 +70,7 @@ class Ledger:
             if record.deletion is not None:
                 earlier: SaveHandle[Any] = record.deletion
                 return earlier
-        if not record.unsettled:
+        if not record.unsettled and not self._halts(record):
             record.chain_key = record if key is None else key
         chain = self.machine.chains.get(record.chain_key)
         save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
@@ -81,6 +81,12 @@ class Ledger:
         if save.verb is Verb.DELETE:
             record.deletion = save
         return None
+
+    def _halts(self, record: Record) -> bool:
+        """Whether a failed save of `record` stops its chain: it may be retried there, so what follows waits there too."""
+        chain = self.machine.chains.get(record.chain_key)
+        halted: Any = None if chain is None else chain.halted
+        return halted is not None and halted.record.current() is record
 
     def adopt(self, port: Port, facts: Facts, model_type: type, identity: Any, *, stored: bool) -> Record:
         """The record that an object stands for, given the identity that it holds now.
@@ -205,10 +211,16 @@ class Ledger:
             return []
         if save.method is None:
             return []
+        first = record.life is Life.CREATING
         record.confirmed(save.method)
-        if record.identity is None and answer.identity is not None:
-            return self._identify(save, record, answer.identity)
-        return []
+        if answer.identity is None or answer.identity == record.identity:
+            return []
+        if record.identity is not None:
+            if not first:
+                return []
+            # What the program chose was only a wish; the backend has written it in another way.
+            save.port.forget(record, save.binding.model.type)
+        return self._identify(save, record, answer.identity)
 
     def _failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()
@@ -315,13 +327,14 @@ class Ledger:
         successor.id = f"{self._prefix}{successor.seq:012x}"
         return effects
 
-    def give_up_all(self, saves: Iterable[SaveHandle[Any]], cause: str) -> list[Effect]:
+    def give_up_all(self, saves: Sequence[SaveHandle[Any]], cause: str) -> list[Effect]:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
         effects: list[Effect] = []
         for save in saves:
             if save.state is SaveState.QUEUED:
                 effects += self.cancel(save) or []
-        for save in saves:
+        # First what waits for its next attempt: giving up one that runs makes room in the lane, and would start it.
+        for save in sorted(saves, key=lambda one: one.port.lane.holds(one)):
             if save.state in (SaveState.IN_FLIGHT, SaveState.BACKING_OFF, SaveState.IN_DOUBT):
                 surely_not = save.state is SaveState.BACKING_OFF and not save.doubted
                 token = save.token

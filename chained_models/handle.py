@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
+from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ._machine import OUTCOMES, Chain, SaveState
@@ -73,8 +74,11 @@ class Handle(Future[T]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        """Made when somebody waits. Whoever waits has made it under the module's lock, and `_settle` looks under the
-        same lock, so either it finds the Condition or the waiter finds the handle settled."""
+        """Made when somebody waits.
+
+        Whoever waits has made it under the module's lock, and `settle` looks under the same lock: so either it finds the
+        Condition, or the waiter finds the handle settled.
+        """
         made = self._made
         if made is None:
             with _making:
@@ -232,7 +236,7 @@ class SaveHandle(Handle[T]):
     passes_halt = False
     chain: Chain | None = None
     # Filled as the save goes on.
-    snapshot: Snapshot = {}
+    snapshot: Snapshot = MappingProxyType({})
     before: SaveHandle[Any] | None = None
     """The save of the same object in front of this one, while its answer may still move values of this one."""
     became: Snapshot | None = None

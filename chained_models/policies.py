@@ -24,8 +24,6 @@ class Outcome(Enum):
     """It was surely not applied, and will not be tried again."""
     ABANDONED = "abandoned"
     """Nobody knows whether it was applied, and it is no longer waited for."""
-    SUPERSEDED = "superseded"
-    """A later save took its place."""
     CANCELLED = "cancelled"
     """Taken out of the chain before its first attempt."""
 

@@ -185,6 +185,8 @@ class Job:
 class Driver(Protocol):
     """Where the work runs. Knows jobs and times, and nothing of chains."""
 
+    lost: Callable[[], None]
+    """Set by the dispatcher: to be called when what was started here will never end (its event loop was closed)."""
     overlaps: bool
     """Whether anything else can happen while a job runs, so that it makes sense to look at deadlines meanwhile."""
 

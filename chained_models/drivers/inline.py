@@ -65,6 +65,10 @@ class InlineDriver:
         self._number = itertools.count()
         self._lock = threading.RLock()
 
+    @staticmethod
+    def lost() -> None:
+        """Never: threads end with the process, not before."""
+
     def supports(self, backend: Any) -> bool:
         return not inspect.iscoroutinefunction(getattr(backend, "execute", None))
 

@@ -48,6 +48,10 @@ class ThreadsDriver:
         self._timer: threading.Thread | None = None
         self._linger = LINGER
 
+    @staticmethod
+    def lost() -> None:
+        """Never: threads end with the process, not before."""
+
     def supports(self, backend: Any) -> bool:
         return not inspect.iscoroutinefunction(getattr(backend, "execute", None))
 

@@ -76,7 +76,7 @@ def test_threads_that_share_models_lose_and_overtake_nothing() -> None:
             mine = sorted((handle for handle in handles if handle.model is model), key=lambda handle: handle.seq)
             assert backend.values_of(model.name) == [handle.snapshot["n"] for handle in mine]
         assert len({model.id for model in models}) == len(models)
-        assert dispatcher._ledger.machine.chains == {}
+        assert dispatcher._engine.ledger.machine.chains == {}
 
 
 def test_saves_race_with_every_verb() -> None:

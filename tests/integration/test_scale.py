@@ -74,7 +74,7 @@ class Many:
 
     def nothing_left(self) -> None:
         """No chain, slot, timer, or note of anything in flight."""
-        ledger = self.dispatcher._ledger
+        ledger = self.dispatcher._engine.ledger
         assert len(self.dispatcher) == 0
         assert ledger.machine.chains == {}
         assert ledger.finishing == set()

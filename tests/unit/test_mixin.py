@@ -7,7 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pydantic
 import pytest
@@ -449,7 +449,7 @@ def test_a_pause_survives_the_joining_of_two_chains(dispatcher: Dispatcher) -> N
     assert queued[1].state is SaveState.QUEUED
     known.chain.resume()
     assert [handle.outcome for handle in queued] == [Outcome.SAVED] * 2
-    assert not dispatcher._ledger.machine.chains
+    assert not dispatcher._engine.ledger.machine.chains
 
 
 def test_a_pause_stays_when_the_identity_is_set_by_hand(backend: Scripted, dispatcher: Dispatcher) -> None:
@@ -462,7 +462,7 @@ def test_a_pause_stays_when_the_identity_is_set_by_hand(backend: Scripted, dispa
     assert handle.state is SaveState.QUEUED
     basket.chain.resume()
     assert handle.outcome is Outcome.SAVED
-    assert not dispatcher._ledger.machine.chains
+    assert not dispatcher._engine.ledger.machine.chains
 
 
 @pytest.mark.parametrize("known", ["not in use", "in use", "gone"])
@@ -483,7 +483,7 @@ def test_mark_saved_under_an_identity_that_is_known(backend: Scripted, dispatche
     assert [len(chain) for chain in dispatcher] == [1]
     basket.chain.skip()
     assert (second.outcome, second.method) == (Outcome.SAVED, Method.UPDATE)
-    assert not dispatcher._ledger.machine.chains
+    assert not dispatcher._engine.ledger.machine.chains
 
 
 def test_what_a_retry_is_answered_reaches_the_saves_behind(backend: Scripted) -> None:
@@ -704,6 +704,42 @@ def test_a_subclass_inherits_and_refines() -> None:
     assert child.save().timeout == 3
 
 
+def test_a_subclass_follows_what_is_said_later_of_its_parent(dispatcher: Dispatcher) -> None:
+    """An SDK binds its base class when it knows the credentials; the resources of the subclasses stay their own."""
+
+    class Thing(ChainedSaveMixin, pydantic.BaseModel):
+        id: int | None = None
+
+    class User(Thing, resource="users", timeout=3):
+        pass
+
+    class Group(Thing):
+        pass
+
+    for backend in (Scripted(), Scripted()):
+        Thing.bind(backend, dispatcher=dispatcher, timeout=5)
+        assert (User(id=1).save().timeout, Group(id=1).save().timeout) == (3, 5)
+        assert [operation.resource for operation in backend.operations] == ["users", "group"]
+    own = Scripted()
+    Group.bind(own)
+    Thing.bind(Scripted())
+    Group(id=1).save()
+    assert len(own.operations) == 1
+
+
+def test_the_resource_of_a_generic_model_is_named_without_its_arguments(dispatcher: Dispatcher) -> None:
+    """`Box[int]` is no name for a collection."""
+    argument = TypeVar("argument")
+    backend = Scripted()
+
+    class Box(ChainedSaveMixin, pydantic.BaseModel, Generic[argument], backend=backend, dispatcher=dispatcher):
+        id: int | None = None
+        content: argument | None = None
+
+    Box[int](content=3).save()
+    assert backend.operations[0].resource == "box"
+
+
 def test_bound_is_for_the_present_context(backend: Scripted) -> None:
     """Within `bound()` saves go to the other backend; the base of one is not believed of the other."""
     other = Scripted()
@@ -730,6 +766,7 @@ def test_bound_is_for_the_present_context(backend: Scripted) -> None:
         {"identity_by": "nobody"},
         {"retry": 3},
         {"on_failure": "halt"},
+        {"on_failure": {"Rejected": OnFailure.HALT}},
         {"identity": "nothing"},
         {"identity": ()},
         {"resource": ""},
@@ -794,6 +831,8 @@ def test_a_field_of_a_reserved_name(name: str) -> None:
         type("Wrong", (ChainedSaveMixin,), {"__annotations__": {name: int}})
     with pytest.raises(ReservedName):
         type("Wrong", (ChainedSaveMixin,), {name: 5})
+    with pytest.raises(ReservedName, match="Plain"):
+        type("Wrong", (ChainedSaveMixin, type("Plain", (), {"__annotations__": {name: int}})), {})
     type("Fine", (ChainedSaveMixin,), {name: lambda self: None})
     type("Fine", (ChainedSaveMixin,), {"__annotations__": {name: ClassVar[Any]}})
 

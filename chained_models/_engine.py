@@ -1,0 +1,320 @@
+"""The Engine: has the lock, feeds the ledger, and carries out what it decides.
+
+Every method goes the same way: decide under the lock (in the ledger), act outside it. Under the lock runs no code of the
+user's: no model, no backend, no receiver, no callback.
+
+After an attempt, in this order: the state moves, the answer is merged, receivers are called, the handle settles, and the
+next attempt starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import random
+from typing import Any
+
+from . import _attempt
+from ._announcer import Announcer
+from ._answer import merge
+from ._lane import Lane, LaneState
+from ._ledger import Ledger
+from ._machine import Chain, Effect, Idle, Settled, Start, Wake
+from ._merge import Merged
+from ._waiting import Patience
+from .drivers import Drivers
+from .events import EventName
+from .exceptions import WouldDeadlock
+from .handle import SaveHandle
+from .operation import Answer, Guarantee
+from .policies import Outcome, Ruling
+from .protocols import Driver, Job, Steps, guarantee_of
+
+__all__ = ["Engine"]
+
+logger = logging.getLogger("chained_models")
+
+_EVENT_FOR: dict[Outcome, EventName] = {
+    Outcome.SAVED: "sync",
+    Outcome.FAILED: "error",
+    Outcome.ABANDONED: "abandoned",
+    Outcome.CANCELLED: "cancelled",
+}
+
+Jobs = list[tuple[Driver, Job]]
+
+
+class _Deciding:
+    """The lock: ``with engine.deciding as ledger``. The ledger knows the time inside.
+
+    Knows when its own thread comes a second time (a signal handler, a finalizer), and refuses: letting it in would show it
+    half-moved state; a plain lock would hang for ever.
+    """
+
+    __slots__ = ("_clock", "_inside", "_ledger", "_lock")
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._lock = threading.RLock()
+        self._inside = False
+        self._ledger = ledger
+        self._clock = clock
+
+    def __enter__(self) -> Ledger:
+        self._lock.acquire()
+        if self._inside:
+            self._lock.release()
+            raise WouldDeadlock(
+                "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
+            )
+        self._inside = True
+        self._ledger.machine.now = self._clock()
+        return self._ledger
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+        self._lock.release()
+
+
+class Engine:
+    """What makes saves move. A dispatcher has one, and a new one after a fork.
+
+    Args:
+        drivers: Where the work runs.
+        announcer: Tells receivers.
+    """
+
+    def __init__(self, drivers: Drivers, announcer: Announcer) -> None:
+        self.ledger = Ledger()
+        self.deciding = _Deciding(self.ledger, drivers.now)
+        self.announcer = announcer
+        self.patience = Patience(drivers, announcer)
+        self._lanes: weakref.WeakValueDictionary[int, LaneState[Chain]] = weakref.WeakValueDictionary()
+
+    def lane_state(self, lane: Lane) -> LaneState[Chain]:
+        """Under the lock: this engine's use of a lane."""
+        state = self._lanes.get(id(lane))
+        if state is None:
+            state = self._lanes[id(lane)] = LaneState(lane)
+            lane.watch(self._lane_resumed)
+        return state
+
+    # Carrying out
+
+    def run(self, effects: list[Effect]) -> None:
+        """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
+        _start(self._carry_out(effects))
+        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled)])
+
+    def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
+        """Do what was decided; returns the jobs that follow when all receivers have run."""
+        jobs: Jobs = []
+        settled: list[Settled] = []
+        for effect in effects:
+            match effect:
+                case Start(save, token):
+                    driver = save.port.driver
+                    jobs.append((driver, Job(partial(self._attempt, save, token), save.context)))
+                    if driver.overlaps:
+                        self._look_after(save.port.lane, driver, driver.now() + save.timeout)
+                case Wake(save, token, delay):
+                    driver = save.port.driver
+                    driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
+                case Settled():
+                    settled.append(effect)
+                case Idle():  # pragma: no cover - only `released` says so, see _finish
+                    pass
+        if settled:
+            # Attempts of other chains do not wait for the receivers of this one, if they run beside them.
+            _start([(driver, job) for driver, job in jobs if driver.overlaps])
+            jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
+        for one in settled:
+            if self.announcer.here(one.save):
+                jobs += self._finish(one.save, release=one.release)
+            else:
+                one.save.delivery.put(partial(self._finish_there, one.save, release=one.release))
+        return jobs
+
+    def _attempt(self, save: SaveHandle[Any], token: int) -> Steps:
+        """One attempt, as a job."""
+        answer: Answer | None = None
+        error: BaseException | None = None
+        try:
+            answer = yield from _attempt.execute(save, partial(self.announcer.tell, "request", save))
+        except GeneratorExit:
+            raise  # its loop is gone; whoever noticed has settled the save
+        except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
+            error = raised
+        jobs = self._completed(save, token, answer, error)
+        interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
+        save.interrupt = None
+        mine = save.port.driver if interrupt is None else None
+        _start([(driver, job) for driver, job in jobs if driver is not mine])
+        if interrupt is not None:
+            raise interrupt
+        return [job for driver, job in jobs if driver is mine]
+
+    def _completed(self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
+        guarantee = Guarantee.PLAIN if error is None else guarantee_of(save.backend, save.binding.model.type)
+        with self.deciding as ledger:
+            effects, verdict, current = ledger.completed(save, token, answer, error, guarantee, random())
+        if not current:
+            self.announcer.tell("stale", save, error=error)
+        elif verdict is not None and verdict.ruling is Ruling.RETRY:
+            self.announcer.tell("retry", save, error=error, delay=verdict.delay)
+        elif verdict is not None and verdict.ruling is Ruling.HOLD:
+            logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
+            self.announcer.tell("retry", save, error=error)
+            self.patience.changed()
+        return self._carry_out(effects)
+
+    def _finish(self, save: SaveHandle[Any], *, release: bool) -> Jobs:
+        """Merge, tell, settle, and let the next one go. Returns the jobs that follow."""
+        chain, outcome = save.chain, save.outcome
+        assert chain is not None and outcome is not None
+        effects: list[Effect] = []
+        with self.announcer:
+            merged = self._merge(save, outcome)
+            heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
+            if save.error is not None and not heard and not save.awaited:
+                logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
+            try:
+                save.settle(save.model, save.error, cancelled=outcome is Outcome.CANCELLED)
+            except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
+                save.interrupt = interrupt
+            if release:
+                with self.deciding as ledger:
+                    effects = ledger.machine.released(chain)
+            if effects and isinstance(effects[-1], Idle):
+                del effects[-1]
+                self.announcer.emit("idle", save)
+        with self.deciding as ledger:
+            ledger.finishing.discard(save.seq)
+        self.patience.changed()
+        return self._carry_out(effects)
+
+    @staticmethod
+    def _merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
+        try:
+            return merge(save, outcome)
+        except Exception as error:  # noqa: BLE001 - a model may do what it likes; the write has happened all the same
+            logger.warning("%s: the answer could not be merged (%s)", save, type(error).__name__)
+        except BaseException as interrupt:  # noqa: BLE001 - raised again when the chain has gone on
+            save.interrupt = interrupt
+        return Merged()
+
+    def _finish_there(self, save: SaveHandle[Any], *, release: bool) -> None:
+        _start(self._finish(save, release=release))
+        _raise_interrupt([save])
+
+    # Time
+
+    def _woke(self, save: SaveHandle[Any], token: int) -> list[Job]:
+        with self.deciding as ledger:
+            effects = ledger.machine.woke(save, token)
+        self.run(effects)
+        return []
+
+    def _look_after(self, lane: LaneState[Chain], driver: Driver, when: float) -> None:
+        """See to it that somebody looks at the attempts in flight at that time. One timer a lane, not one an attempt."""
+        if when >= lane.look_at:
+            return  # looked at without the lock, to save a passage for each attempt, and again with it
+        with self.deciding:
+            if when >= lane.look_at:
+                return
+            lane.look_at = when
+        lane.unlook = driver.wake_at(when, partial(self._look, lane, driver, when))
+
+    def _look(self, lane: LaneState[Chain], driver: Driver, when: float) -> list[Job]:
+        """Give up attempts that are over the time for all attempts."""
+        saves = list(lane.slots.values())
+        guarantees = {save.seq: guarantee_of(save.backend, save.binding.model.type) for save in saves}
+        with self.deciding as ledger:
+            if when != lane.look_at:
+                return []  # another look has been arranged since
+            lane.look_at = float("inf")
+            effects, next_look = ledger.overdue(lane, guarantees)
+        if next_look is not None:
+            self._look_after(lane, driver, next_look)
+        self.run(effects)
+        return []
+
+    def _lane_resumed(self, lane: Lane) -> None:
+        state = self._lanes.get(id(lane))
+        if state is not None:
+            with self.deciding as ledger:
+                effects = ledger.machine.lane_resumed(state)
+            self.run(effects)
+
+    def look_no_more(self) -> None:
+        """Nothing is in flight, so nobody need look after it: take back the timers."""
+        with self.deciding:
+            lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf")]
+            for lane in lanes:
+                lane.look_at = float("inf")
+        for lane in lanes:
+            lane.unlook()
+
+    # Ending
+
+    def chains(self, key: Any) -> Iterable[Chain]:
+        # Not a copy: this is asked after every save while somebody flushes, and there may be 100,000 chains.
+        chains = self.ledger.machine.chains
+        return chains.values() if key is None else [chains[key]] if key in chains else []
+
+    def unfinished(self, key: Any, last: int) -> tuple[bool, list[SaveHandle[Any]]]:
+        """Whether there is still something to wait for, and what cannot move by itself."""
+        held: list[Any] = []
+        with self.deciding as ledger:
+            if key is None and any(seq <= last for seq in ledger.finishing):
+                return True, held
+            for chain in self.chains(key):
+                if chain.finishing is not None and chain.finishing.seq <= last:
+                    return True, held
+                if not _reaches_back(chain, last):
+                    continue
+                halted = chain.halted is not None and chain.active is None and chain.startable() is None
+                if chain.lane.holds(chain.active) or not (halted or chain.paused or chain.lane.lane.paused):
+                    return True, held
+                held += [save for save in chain.saves.values() if save.seq <= last]
+        return False, held
+
+    def abandon_all(self, cause: str, driver: Driver | None = None) -> None:
+        """Settle everything, or everything of one driver: it will not be carried out."""
+        with self.deciding as ledger:
+            saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
+            effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
+        self.run(effects)
+        self.announcer.rescue()
+
+
+def _start(jobs: Jobs) -> None:
+    # All jobs of a driver at once: one that runs them in the caller may be interrupted in the first of them.
+    by_driver: dict[Driver, list[Job]] = {}
+    for driver, job in jobs:
+        by_driver.setdefault(driver, []).append(job)
+    for driver, its in by_driver.items():
+        driver.start(*its)
+
+
+def _raise_interrupt(saves: Iterable[SaveHandle[Any]]) -> None:
+    """Raise what interrupted a receiver of these saves (KeyboardInterrupt, SystemExit), now that the chain has gone on."""
+    interrupt: BaseException | None = None
+    for save in saves:
+        interrupt, save.interrupt = interrupt or save.interrupt, None
+    if interrupt is not None:
+        raise interrupt
+
+
+def _reaches_back(chain: Chain, last: int) -> bool:
+    """Whether there is a save of that number, or an earlier one, in the chain. Does not look through all of it."""
+    before = 0
+    for seq in chain.saves:
+        if seq <= last:
+            return True
+        if 0 < before < seq:
+            return False  # past the few that were put in front, numbers only rise
+        before = seq
+    return False

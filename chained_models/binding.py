@@ -35,6 +35,7 @@ class Binding:
         retry: How often and how long to try.
         timeout: Seconds that one attempt has.
         dispatcher: Who carries it out; the default dispatcher if not given.
+        given: Names of the above that were written down; the others have their defaults, or are inherited.
     """
 
     backend: Any = None
@@ -46,6 +47,14 @@ class Binding:
     retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
     timeout: float = 30.0
     dispatcher: Dispatcher | None = None
+    given: frozenset[str] = frozenset()
+
+    def over(self, inherited: Binding) -> Binding:
+        """What is given here, and for the rest what is inherited."""
+        if not inherited.given:
+            return self
+        changes = {name: getattr(self, name) for name in self.given}
+        return dataclasses.replace(inherited, **changes, given=inherited.given | self.given)
 
     def with_options(self, backend: Any, options: Mapping[str, Any]) -> Binding:
         """A binding with these changes.
@@ -54,7 +63,7 @@ class Binding:
             TypeError: There is no such option.
             InvalidOption: An option has a value that makes no sense.
         """
-        known = {field.name for field in dataclasses.fields(self)} - {"backend"}
+        known = {field.name for field in dataclasses.fields(self)} - {"backend", "given"}
         for name in options:
             if name not in known:
                 raise TypeError(f"there is no option {name!r}; the options are {', '.join(sorted(known))}")
@@ -63,7 +72,7 @@ class Binding:
             if not callable(getattr(backend, "execute", None)):
                 raise InvalidOption(f"a backend needs a method execute(operation); {type(backend).__name__} has none")
             changes["backend"] = backend
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **changes, given=self.given | changes.keys())
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -84,13 +93,18 @@ def _checked(name: str, value: Any) -> Any:
             return value
         case "on_failure", OnFailure():
             return value
-        case "on_failure", Mapping() if all(isinstance(rule, OnFailure) for rule in value.values()):
+        case "on_failure", Mapping() if all(map(_is_rule, value.items())):
             return dict(value)
         case "ordering_key" | "dispatcher", _ if callable(value) or hasattr(value, "submit"):
             return value
         case _, None:
             return Binding.__dataclass_fields__[name].default if name != "retry" else RetryPolicy()
     raise InvalidOption(f"{name}={value!r} makes no sense here; see the documentation of bind()")
+
+
+def _is_rule(rule: tuple[Any, Any]) -> bool:
+    failure, action = rule
+    return isinstance(failure, type) and issubclass(failure, BaseException) and isinstance(action, OnFailure)
 
 
 def _attribute(name: str) -> Callable[[Any], Hashable]:
@@ -177,7 +191,8 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
     )
     if server_given and len(identity) > 1:
         raise InvalidOption(f"{model_type.__qualname__}: the server can give an identity of one field only")
-    resource = binding.resource if binding.resource is not None else model_type.__name__.lower()
+    # A generic pydantic model with its arguments is called Box[int].
+    resource = binding.resource if binding.resource is not None else model_type.__name__.partition("[")[0].lower()
     check = getattr(backend, "check", None)
     if check is not None:
         check(registered, resource)

@@ -38,8 +38,11 @@ class ChainedSaveMixin:
             items: list[str] = []
     """
 
-    # So that a slots class stays one, and yet can be referred to weakly: what we know of an object goes when it does.
-    __slots__ = ("__weakref__",)
+    if not TYPE_CHECKING:
+        # So that a slots class stays one, and yet can be referred to weakly: what we know of an object goes when it does.
+        # Type checkers take any slot for a layout of its own, which could not stand beside pydantic's; CPython does not
+        # count this one.
+        __slots__ = ("__weakref__",)
 
     def __init_subclass__(
         cls,
@@ -123,7 +126,7 @@ class ChainedSaveMixin:
             _dispatcher_of(bound).check(bound.binding.backend)
         except BaseException:
             type.__setattr__(cls, _BINDING, before) if before is not None else type.__delattr__(cls, _BINDING)
-            raise
+            raise  # what was remembered of the failed one is not believed, for it is for another binding
 
     @classmethod
     def bound(cls, backend: Any) -> AbstractContextManager[None]:
@@ -204,23 +207,41 @@ class ChainedSaveMixin:
         return _dispatcher_of(bound).chain_of(self, bound, backend)
 
 
+_bindings_made = 0
+"""Counts the bindings of all classes, so that what was worked out before the latest one is not believed."""
+
+
 def _bind(cls: type, backend: Any, options: dict[str, Any]) -> None:
-    before: Binding = getattr(cls, _BINDING, Binding())
-    binding = before.with_options(backend, options)
-    if binding.backend is not None and binding.dispatcher is not None:
-        binding.dispatcher.check(binding.backend)
+    global _bindings_made  # noqa: PLW0603
+    own: Binding = cls.__dict__.get(_BINDING, Binding())
+    binding = own.with_options(backend, options)
+    whole = binding.over(_binding_of(cls))
+    if whole.backend is not None and whole.dispatcher is not None:
+        whole.dispatcher.check(whole.backend)
     type.__setattr__(cls, _BINDING, binding)
+    _bindings_made += 1
+
+
+def _binding_of(cls: type) -> Binding:
+    """What was said of the class and of those it inherits from, also if of these it was said later."""
+    binding = Binding()
+    for base in reversed(cls.__mro__):
+        own = base.__dict__.get(_BINDING)
+        if own is not None:
+            binding = own.over(binding)
+    return binding
 
 
 def _bound_of(cls: type, backend: Any = None) -> Bound:
     """The class's binding, resolved; remembered per class, for a subclass has other fields."""
-    binding: Binding = getattr(cls, _BINDING, Binding())
-    kept: Bound | None = cls.__dict__.get(_BOUND)
-    if kept is not None and kept.binding is binding and kept.model.type is cls:
-        return kept
+    own = cls.__dict__.get(_BINDING)
+    kept: tuple[int, Binding | None, Bound] | None = cls.__dict__.get(_BOUND)
+    if kept is not None and kept[0] == _bindings_made and kept[1] is own and kept[2].model.type is cls:
+        return kept[2]
+    made, binding = _bindings_made, _binding_of(cls)
     bound = resolve(cls, binding, backend)
     if binding.backend is not None:
-        type.__setattr__(cls, _BOUND, bound)
+        type.__setattr__(cls, _BOUND, (made, own, bound))
     return bound
 
 
@@ -255,13 +276,16 @@ def _seconds(timeout: float | None) -> float | None:
 
 def _refuse_reserved_names(cls: type) -> None:
     """A field called like one of our verbs would silently replace it; a method is a deliberate override."""
-    annotations = inspect.get_annotations(cls)
-    for name in _RESERVED:
-        value = cls.__dict__.get(name)
-        method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
-        field = name in annotations and "ClassVar" not in str(annotations[name])  # the annotation may be a string
-        if field or not (value is None or method):
-            raise ReservedName(
-                f"{cls.__qualname__}.{name}: this name belongs to ChainedSaveMixin; rename the field, and give "
-                f"{name!r} as its alias or column name"
-            )
+    for base in cls.__mro__:
+        if base is not cls and issubclass(base, ChainedSaveMixin):
+            continue  # looked at when it was made
+        annotations = inspect.get_annotations(base)
+        for name in _RESERVED:
+            value = base.__dict__.get(name)
+            method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
+            field = name in annotations and "ClassVar" not in str(annotations[name])  # the annotation may be a string
+            if field or not (value is None or method):
+                raise ReservedName(
+                    f"{base.__qualname__}.{name}: this name belongs to ChainedSaveMixin; rename the field, and give "
+                    f"{name!r} as its alias or column name"
+                )

@@ -12,6 +12,7 @@ from typing import Any
 from . import events
 from ._delivery import Delivery
 from ._merge import Merged
+from ._weakmap import WeakIdMap
 from .events import EventName, Receiver, SaveEvent
 from .handle import SaveHandle
 
@@ -36,7 +37,7 @@ class Announcer:
 
     def __init__(self, post: Callable[[Callable[[], None]], object] | None) -> None:
         self._target = None if post is None else Delivery(post, threading.get_ident())
-        self._loops: weakref.WeakKeyDictionary[Any, Delivery] = weakref.WeakKeyDictionary()
+        self._loops: WeakIdMap[Any, Delivery] = WeakIdMap()  # which may be looked through while it grows
         self._here = _Here()
         self.leaving = False
         """The interpreter ends: targets come no more."""
@@ -61,7 +62,7 @@ class Announcer:
             return None
         delivery = self._loops.get(loop)
         if delivery is None:
-            delivery = self._loops[loop] = _to_loop(loop)
+            delivery = self._loops.setdefault(loop, _to_loop(loop))
         return delivery
 
     def delivery_here(self) -> Delivery | None:

@@ -201,7 +201,13 @@ class AsyncioDriver:
             return
         task = owner.create_task(self._run(job.steps()), context=job.context)
         self._tasks.add(task)  # a loop holds its tasks weakly
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a job raised; the loop goes on", exc_info=error)
 
     async def _run(self, steps: Steps) -> None:
         try:

@@ -1,0 +1,185 @@
+"""Who hears what, and in which thread."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chained_models import on
+from chained_models._announcer import Announcer
+
+from ..contract.scripted import Basket, Scripted, baskets
+
+
+class Target:
+    def __init__(self) -> None:
+        self.posted: list[Any] = []
+
+    def __call__(self, call: Any) -> None:
+        self.posted.append(call)
+
+
+def saved(kind: type[Basket] | None = None, **about: Any) -> Any:
+    """A handle, settled, of a world of its own."""
+    from chained_models import Dispatcher
+
+    dispatcher = Dispatcher("inline")
+    model = (kind or baskets(Scripted(), dispatcher=dispatcher))()
+    return model.save()
+
+
+def test_receivers_of_all_of_the_class_and_of_the_object_are_called_in_this_order() -> None:
+    """And the model's own method last; without any nothing is told."""
+    told: list[str] = []
+    save = saved()
+    announcer = Announcer(None)
+    assert not announcer.emit("sync", save)
+    type(save.model).on_sync = lambda self, event: told.append("own")  # type: ignore[attr-defined]
+    save.model.chain.on("sync", lambda event: told.append("object"))
+    disconnect = on("sync", lambda event: told.append("all"), model=type(save.model))
+    assert announcer.emit("sync", save)
+    disconnect()
+    assert told == ["all", "object", "own"]
+
+
+def test_a_receiver_runs_as_one() -> None:
+    """Inside, the thread counts as receiving, so that it is not let wait; an interrupt is kept for later."""
+    announcer, save = Announcer(None), saved()
+    seen: list[bool] = []
+
+    def receive(event: Any) -> None:
+        seen.append(announcer.receiving)
+        raise KeyboardInterrupt
+
+    save.model.chain.on("retry", receive)
+    announcer.tell("retry", save, delay=1.0)
+    assert seen == [True]
+    assert not announcer.receiving
+    assert isinstance(save.interrupt, KeyboardInterrupt)
+
+
+def test_a_target_is_told_in_its_own_time() -> None:
+    """Unless this is its thread, or the interpreter ends."""
+    target, save = Target(), saved()
+    told: list[str] = []
+    save.model.chain.on("request", lambda event: told.append(event.name))
+    announcer = Announcer(target)
+    save.delivery = announcer.delivery()
+    assert announcer.delivery_here() is save.delivery
+    announcer.tell("request", save)
+    assert told == ["request"]
+
+    def elsewhere() -> None:
+        announcer.tell("request", save)
+        assert announcer.delivery_here() is None
+        assert not announcer.here(save)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(5)
+    assert told == ["request"]
+    announcer.rescue()
+    assert told == ["request"]
+    announcer.leaving = True
+    announcer.rescue()
+    assert told == ["request", "request"]
+
+
+def test_what_nobody_hears_is_not_posted() -> None:
+    """Not even to a target."""
+    target, save = Target(), saved()
+    announcer = Announcer(target)
+    save.delivery = announcer.delivery()
+    thread = threading.Thread(target=announcer.tell, args=("request", save))
+    thread.start()
+    thread.join(5)
+    assert target.posted == []
+
+
+def test_without_a_loop_or_a_target_there_is_nowhere_to_deliver() -> None:
+    """It happens where the work runs."""
+    announcer = Announcer(None)
+    assert announcer.delivery() is None
+    assert announcer.delivery_here() is None
+    announcer.rescue()
+
+
+def test_a_loop_is_a_target_as_long_as_it_is_open() -> None:
+    """Each loop has one; calls for a closed one are made by whoever comes."""
+    announcer = Announcer(None)
+    made: list[str] = []
+
+    async def main() -> Any:
+        delivery = announcer.delivery()
+        assert delivery is not None
+        assert announcer.delivery() is delivery
+        delivery.put(lambda: made.append("in the loop"))
+        await asyncio.sleep(0)
+        delivery._calls.append(lambda: made.append("rescued"))
+        return delivery
+
+    loop = asyncio.new_event_loop()
+    delivery = loop.run_until_complete(main())
+    assert made == ["in the loop"]
+    announcer.rescue()
+    assert made == ["in the loop"]
+    loop.close()
+    announcer.rescue()
+    assert made == ["in the loop", "rescued"]
+    delivery.put(lambda: made.append("at once"))
+    assert made == ["in the loop", "rescued", "at once"]
+
+
+def test_a_loop_is_not_kept_alive() -> None:
+    """Its delivery goes with it; whoever still has it makes the calls."""
+    announcer = Announcer(None)
+
+    async def main() -> Any:
+        return announcer.delivery()
+
+    delivery = asyncio.run(main())
+    gc.collect()
+    assert len(announcer._loops) == 0
+    made: list[int] = []
+    delivery.put(lambda: made.append(1))
+    assert made == [1]
+
+
+def test_loops_may_come_while_others_are_looked_at() -> None:
+    """A wait in one thread looks through the loops of all threads."""
+    announcer = Announcer(None)
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            while not ended.is_set():
+                announcer.rescue()
+        except BaseException as error:
+            errors.append(error)
+
+    async def main() -> None:
+        announcer.delivery()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    loops = [asyncio.new_event_loop() for _ in range(100)]
+    for loop in loops:
+        loop.run_until_complete(main())
+    ended.set()
+    thread.join(5)
+    for loop in loops:
+        loop.close()
+    assert errors == []
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """Loops of the tests are gone before the next one."""
+    yield
+    gc.collect()

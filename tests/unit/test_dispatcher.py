@@ -1,0 +1,273 @@
+"""The dispatcher's own business; what it does with saves is in `tests/contract/test_drivers.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import weakref
+from typing import Any
+
+import pytest
+
+from chained_models import Abandoned, Dispatcher, InvalidOption, Lane, Outcome, Stuck, UnsupportedBackend, WouldDeadlock
+from chained_models.drivers.inline import InlineDriver
+
+from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, baskets, threads_of_ours
+
+
+def test_a_driver_is_given_by_name_or_as_an_object() -> None:
+    """Another name is an error that lists the names."""
+    driver = InlineDriver()
+    assert list(Dispatcher(driver)._drivers) == [driver]
+    with pytest.raises(InvalidOption, match="inline, threads, asyncio"):
+        Dispatcher("thread")
+
+
+def test_a_driver_is_picked_by_the_colour_of_the_backend() -> None:
+    """Blocking ones share the threads, each one of coroutines has a loop's driver of its own."""
+    with Dispatcher() as dispatcher:
+        drivers = [dispatcher.port(backend).driver for backend in (Scripted(), Scripted())]
+        assert drivers[0] is drivers[1]
+        backends = AsyncScripted(), AsyncScripted()
+        loops = [dispatcher.port(backend).driver for backend in backends]
+        assert loops[0] is not loops[1]
+        assert dispatcher.port(backends[0]).driver is loops[0]
+
+
+def test_a_backend_of_the_wrong_colour_is_refused_when_it_is_bound() -> None:
+    """The error names both."""
+    with pytest.raises(UnsupportedBackend, match=r"InlineDriver cannot run AsyncScripted.*coroutine"):
+        baskets(AsyncScripted(), dispatcher=Dispatcher("inline"))
+    with pytest.raises(UnsupportedBackend, match="a plain function"):
+        baskets(Scripted(), dispatcher=Dispatcher("asyncio"))
+
+
+def test_a_backend_without_a_lane_gets_one() -> None:
+    """One of its own; backends that carry the same lane share it."""
+    dispatcher = Dispatcher("inline")
+    lane = Lane(2)
+    one, two, three = Scripted(lane=lane), Scripted(lane=lane), Scripted()
+    three.lane = None  # type: ignore[assignment]
+    assert dispatcher.port(one).lane is dispatcher.port(two).lane
+    assert dispatcher.port(three).lane is not dispatcher.port(one).lane
+
+
+def test_repr_and_truth() -> None:
+    """It is true even if it is empty, and says what it holds."""
+    dispatcher = Dispatcher("inline")
+    assert dispatcher
+    assert repr(dispatcher) == "<Dispatcher 0 saves in 0 chains>"
+    basket = baskets(Scripted(), dispatcher=dispatcher)()
+    basket.chain.pause()
+    basket.save()
+    assert repr(dispatcher) == "<Dispatcher 1 saves in 1 chains, some paused>"
+    assert len(dispatcher) == 1
+    basket.chain.clear()
+
+
+def test_leaving_a_with_block_closes() -> None:
+    """With whatever is left carried out; closing again does nothing."""
+    with Dispatcher() as dispatcher:
+        handle = baskets(Scripted(), dispatcher=dispatcher)().save()
+    assert handle.outcome is Outcome.SAVED
+    assert dispatcher.closed
+    dispatcher.close()
+    assert threads_of_ours() == []
+
+
+def test_leaving_an_async_with_block_closes() -> None:
+    """While the loop goes on, for it may be the one that does the work."""
+    handles: list[Any] = []
+
+    async def main() -> None:
+        async with Dispatcher() as dispatcher:
+            handles.append(baskets(AsyncScripted(), dispatcher=dispatcher)().save())
+
+    asyncio.run(main())
+    assert handles[0].outcome is Outcome.SAVED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to send to oneself here")
+def test_a_signal_handler_is_not_let_into_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the dispatcher decides, a verb called out of a handler is refused, and all is as it was."""
+    dispatcher = Dispatcher("inline")
+    kind = baskets(Scripted(), dispatcher=dispatcher)
+    other = kind(name="other")
+    refused: list[BaseException] = []
+
+    def handler(*_: object) -> None:
+        try:
+            other.save()
+        except WouldDeadlock as error:
+            refused.append(error)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    reserve = dispatcher._engine.ledger.reserve
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return reserve(*args, **options)
+
+    monkeypatch.setattr(dispatcher._engine.ledger, "reserve", interrupted)
+    try:
+        handle = kind().save()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handle.outcome is Outcome.SAVED
+    assert len(refused) == 1
+    assert len(dispatcher) == 0
+
+
+def test_a_snapshot_that_cannot_be_taken_leaves_no_place() -> None:
+    """What is behind it is not held back."""
+    dispatcher = Dispatcher("inline")
+    backend = Scripted()
+    basket = baskets(backend, dispatcher=dispatcher)()
+    basket.name = (one for one in "abc")  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="name"):
+        basket.save()
+    assert len(dispatcher) == 0
+    basket.name = "a"
+    assert basket.save().outcome is Outcome.SAVED
+
+
+def test_objects_are_not_kept() -> None:
+    """Not by a save that was sent, cancelled, or had nothing to send."""
+    dispatcher = Dispatcher("inline")
+    backend = Scripted()
+    basket = baskets(backend, dispatcher=dispatcher)()
+    basket.save()
+    basket.save(patch=True)
+    basket.chain.pause()
+    for _ in range(3):
+        basket.save()
+    basket.chain.clear()
+    basket.chain.resume()
+    gone = weakref.ref(basket)
+    port = dispatcher.port(backend)
+    assert len(port.objects) == 1
+    del basket
+    gc.collect()
+    assert gone() is None
+    assert len(port.objects) == 0
+    assert len(port.records) == 0
+
+
+def test_flush_takes_back_the_timer() -> None:
+    """Nobody looks after attempts when there are none; the next save is looked after again."""
+    with Dispatcher("threads") as dispatcher:
+        backend = Scripted()
+        basket = baskets(backend, dispatcher=dispatcher)()
+        for _ in range(2):
+            basket.save()
+            driver = dispatcher.port(backend).driver
+            assert driver._wakes
+            dispatcher.flush(PATIENCE)
+            assert not driver._wakes
+            assert dispatcher.port(backend).lane.look_at == float("inf")
+
+
+def test_an_attempt_over_all_its_time_is_given_up_in_real_time() -> None:
+    """The real timer looks after it, twice: at the end of the attempt's time, and at the end of all."""
+    from chained_models import RetryPolicy
+
+    backend = Scripted()
+    backend.hold()
+    with Dispatcher() as dispatcher:
+        basket = baskets(backend, dispatcher=dispatcher, timeout=0.01, retry=RetryPolicy(timeout=0.03))(id=7)
+        handle = basket.save()
+        with pytest.raises(Abandoned):
+            handle.result(PATIENCE)
+        backend.release()
+
+
+def test_a_dropped_dispatcher_is_forgotten_by_its_lanes() -> None:
+    """A lane outlives it, and resuming it then wakes nobody."""
+    lane = Lane()
+    backend = Scripted(lane=lane)
+    dispatcher = Dispatcher("inline")
+    dispatcher.port(backend)
+    del dispatcher
+    gc.collect()
+    lane.pause()
+    lane.resume()
+    assert lane._watchers == []
+
+
+def test_verbs_of_an_empty_chain_do_nothing() -> None:
+    """There is no state to change, and none is made."""
+    dispatcher = Dispatcher("inline")
+    chain = baskets(Scripted(), dispatcher=dispatcher)().chain
+    chain.resume()
+    chain.clear()
+    chain.skip()
+    assert chain.retry() is None
+    chain.flush(1)
+    assert dispatcher._engine.ledger.machine.chains == {}
+
+
+def test_attributes_are_set_and_what_was_deleted_is_known() -> None:
+    """`save({...})` sets first; a second delete is the first one."""
+    dispatcher = Dispatcher("inline")
+    backend = Scripted()
+    basket = baskets(backend, dispatcher=dispatcher)()
+    basket.save({"n": 3, "name": "x"})
+    assert backend.values == [3]
+    basket.chain.pause()
+    first, second = basket.delete(), basket.delete()
+    assert first is second
+    assert first.cancel()
+    assert basket.save().cancel()
+    assert not basket.chain.halted
+    basket.chain.resume()
+
+
+def test_a_lost_loop_gives_up_what_belonged_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    """And nothing of other drivers."""
+    dispatcher = Dispatcher()
+    backends = AsyncScripted(), Scripted()
+    gone, kept = (baskets(backend, dispatcher=dispatcher)() for backend in backends)
+    lost: list[Any] = []
+
+    async def main() -> None:
+        gone.chain.pause()
+        lost.append(gone.save())
+
+    asyncio.run(main())
+    kept.chain.pause()
+    waiting = kept.save()
+    with pytest.raises(Stuck):
+        dispatcher.flush(PATIENCE)
+    assert lost[0].outcome is Outcome.CANCELLED
+    assert not waiting.done()
+    kept.chain.resume()
+    dispatcher.close(PATIENCE)
+    assert waiting.outcome is Outcome.SAVED
+
+
+def test_a_long_list_of_what_is_left_is_cut() -> None:
+    """An error names some, and counts the others."""
+    dispatcher = Dispatcher("inline")
+    basket = baskets(Scripted(), dispatcher=dispatcher)()
+    basket.chain.pause()
+    for _ in range(8):
+        basket.save()
+    with pytest.raises(Stuck, match=r"8 saves cannot be carried out.*and 3 more"):
+        dispatcher.flush(1)
+    with pytest.raises(Stuck):
+        basket.chain.flush(1)
+    basket.chain.clear()
+
+
+def test_leaving_and_forking() -> None:
+    """At exit what is left is reported, not raised; in a child nothing is left."""
+    dispatcher = Dispatcher("inline")
+    basket = baskets(Scripted(), dispatcher=dispatcher)()
+    basket.chain.pause()
+    handle = basket.save()
+    dispatcher.leave()
+    dispatcher.after_fork()
+    assert handle.cancelled()
+    assert len(dispatcher) == 0

@@ -77,6 +77,7 @@ class Ledger:
         self.machine.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
         save.id = save.idempotency_key = f"{self._prefix}{save.seq:012x}"
         record.unsettled += 1
+        record.patches += save.verb is Verb.PATCH
         save.facts.unsettled += 1
         if save.verb is Verb.DELETE:
             record.deletion = save
@@ -254,9 +255,10 @@ class Ledger:
             if isinstance(error, Gone):
                 return one.verb is not Verb.DELETE
             # A refresh is the way out of a conflict.
-            return isinstance(error, Conflict) and versioned and one.facts is facts and one.verb is not Verb.REFRESH
+            return one.facts is facts and one.verb is not Verb.REFRESH
 
-        if not (create_failed or isinstance(error, (Gone, Conflict))):
+        # Only where there may be some: a queue of 100,000 is not looked through after each of 100,000 failures.
+        if not ((create_failed and record.patches) or isinstance(error, Gone) or (isinstance(error, Conflict) and versioned)):
             return []
         return [one for one in _saves(chain) if doomed(one)]
 
@@ -296,6 +298,10 @@ class Ledger:
         record: Record = save.record.current()
         if save.method is not Method.CREATE or not record.in_doubt or answer.identity is None:
             return []
+        chain = self.machine.chains.get(record.chain_key)
+        active: Any = None if chain is None else chain.active
+        if active is not None and active.record.current() is record:
+            return []  # a later create is on its way, and it is that one which the object stands for
         record.confirmed(Method.CREATE)
         return self._identify(save, record, answer.identity)
 
@@ -319,6 +325,7 @@ class Ledger:
         """Send the failed save of a halted chain again, as a new one with the same payload and key."""
         record = successor.record.current()
         record.unsettled += 1
+        record.patches += successor.verb is Verb.PATCH
         successor.facts.unsettled += 1
         record.chain_key = chain.key
         if successor.verb is Verb.DELETE:
@@ -353,6 +360,7 @@ class Ledger:
     def _settled(save: SaveHandle[Any]) -> None:
         record = save.record.current()
         record.unsettled -= 1
+        record.patches -= save.verb is Verb.PATCH
         save.facts.unsettled -= 1
         if record.deletion is save:
             record.deletion = None

@@ -18,11 +18,11 @@ settled save that had been started by one :meth:`Machine.released`, after its re
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
 from ._lane import LaneState
@@ -407,8 +407,7 @@ class Machine:
             left[id(old)] = old
             chain.saves[save.seq] = save
             save.chain = chain
-        # A merge, not a sort: what was put in front of others, to go first, stays there.
-        for save in heapq.merge(here, moved, key=lambda one: one.seq):
+        for _, save in sorted([*_by_turn(here), *_by_turn(moved)], key=lambda turn: turn[0]):
             chain.saves.move_to_end(save.seq)
         effects = self._offer(chain)
         for old in left.values():
@@ -487,3 +486,9 @@ class Machine:
             lane.take(save.token, save)
             effects.append(Start(save, save.token))
         return effects
+
+
+def _by_turn(saves: Sequence[Save]) -> Iterator[tuple[int, Save]]:
+    """Each save with the lowest number from it on, so that what was put in front of others stays there when sorted."""
+    lowest = accumulate((save.seq for save in reversed(saves)), min)
+    return zip(reversed(list(lowest)), saves, strict=True)

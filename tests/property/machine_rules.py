@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from heapq import merge
 from random import Random
 from typing import Any
 
@@ -493,8 +492,10 @@ class MachineRules(RuleBasedStateMachine):
         self.overtaken[old].clear()  # with another head it asks anew
         line = self.lines[new]
         here = [save for save in line.saves if save is not line.active]
+        # By number; whoever was put in front of others has the number of the first of them.
+        turns = [(min(one.seq for one in row[at:]), row[at]) for row in (here, moved) for at in range(len(row))]
         line.saves = [save for save in line.saves if save is line.active]
-        line.saves += merge(here, moved, key=lambda save: save.seq)
+        line.saves += [save for _, save in sorted(turns, key=lambda turn: turn[0])]
         self.carry_out(self.machine.move_to(self.machine.chains[new], moved))
 
     def movable(self) -> list[tuple[int, int]]:

@@ -342,3 +342,47 @@ def test_time_left() -> None:
     save = FakeSave(timeout=20.0)
     save.spent = 5.0
     assert time_left(save) == 15.0
+
+
+def test_moving_keeps_a_retry_in_front(rig: Rig) -> None:
+    """What was put in front of its chain is not overtaken by what is moved there, unless that was accepted before all."""
+    failed, oldest, early = rig.save(), rig.reserve("b"), rig.save()
+    later = rig.save("b")
+    rig.end(failed, HALT)
+    rig.machine.released(rig.chain())
+    rig.lane.lane.pause()
+    rig.machine.follow_up(rig.chain(), successor := FakeSave())
+    rig.machine.move_to(rig.chain(), [oldest, later])
+    assert list(rig.chain().saves.values()) == [oldest, successor, early, later]
+
+
+def test_a_chain_under_another_key(rig: Rig) -> None:
+    """A chain that joins a key without a chain goes on under it."""
+    save = rig.save("new")
+    chain = rig.chain("new")
+    assert rig.machine.join(chain, "known") is chain
+    assert rig.machine.chains == {"known": chain} and chain.active is save
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_joining_a_chain(rig: Rig, empty: bool) -> None:
+    """The chain of that key takes over a pause, and is out of the lane's line; the other stays while it has something."""
+    rig.lane.lane.pause()
+    rig.save("known")
+    if not empty:
+        rig.save("new")
+    rig.machine.pause("new", rig.lane)
+    known = rig.chain("known")
+    assert rig.machine.join(rig.chain("new"), "known") is known
+    assert known.paused and known not in rig.lane.ready
+    assert ("new" in rig.machine.chains) is not empty
+
+
+def test_joining_a_chain_that_goes_on(rig: Rig) -> None:
+    """Where there is neither a pause nor a halt to take over, what could start still can."""
+    rig.lane.lane.pause()
+    save = rig.save("known")
+    rig.reserve("new")
+    rig.machine.join(rig.chain("new"), "known")
+    rig.lane.lane.resume()
+    assert rig.machine.lane_resumed(rig.lane) == [Start(save, save.token)]

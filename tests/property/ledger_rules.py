@@ -1,0 +1,363 @@
+"""Whatever can happen to a Ledger: real handles, real records, and a server of which only the truth is kept.
+
+The rules of one walk are those of a dispatcher; what is checked is what chains alone do not know: one write of one thing at
+a time (V1), one create for each thing (V14), what outcomes mean (V9), and that everything is counted, ends and is ended once.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+from chained_models._lane import Lane, LaneState
+from chained_models._ledger import Ledger
+from chained_models._machine import Effect, Settled, Start, Wake
+from chained_models._merge import Facts
+from chained_models._port import Port
+from chained_models._record import Record, Verb
+from chained_models.chain import _successor
+from chained_models.exceptions import (
+    Conflict,
+    Deleted,
+    Gone,
+    IdentityChanged,
+    InDoubt,
+    MissingIdentity,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
+from chained_models.handle import SaveHandle
+from chained_models.operation import Answer, Guarantee, Method
+from chained_models.policies import OnFailure, Outcome, RetryPolicy
+
+FAILURES = (Rejected, Conflict, Gone, Unavailable, Unavailable, InDoubt, InDoubt, Unauthenticated, ValueError)
+SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
+HOST: Any = None
+
+
+class Thing:
+    """An object of the user's: new, or of a known identity."""
+
+    def __init__(self, identity: int | None) -> None:
+        self.facts = Facts(Record("Thing"))
+        self.identity = identity
+
+
+def writes(save: SaveHandle[Any]) -> bool:
+    """Whether it may change something."""
+    return save.method not in (None, Method.READ)
+
+
+class Attempt:
+    """One attempt that runs."""
+
+    def __init__(self, save: SaveHandle[Any], token: int, error: BaseException | None) -> None:
+        self.save, self.token, self.error = save, token, error
+
+
+class LedgerRules:
+    """One ledger, one backend, a few objects."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.ledger = Ledger()
+        self.guarantee = random.choice((Guarantee.PLAIN, Guarantee.IDEMPOTENT))
+        self.port = Port(LaneState(Lane(max_in_flight=random.choice((1, 2, 8)))), None, self)
+        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing))
+        self.things = [Thing(None), Thing(None), Thing(7), Thing(7), Thing(8)]
+        self.accepted: list[SaveHandle[Any]] = []
+        self.unfilled: list[SaveHandle[Any]] = []
+        self.running: list[Attempt] = []
+        self.lost: list[Attempt] = []
+        self.wakes: list[tuple[SaveHandle[Any], int]] = []
+        self.releases: list[SaveHandle[Any]] = []
+        self.ended: set[SaveHandle[Any]] = set()
+        self.maybe: set[SaveHandle[Any]] = set()
+        """Saves that may have been applied."""
+        self.created: dict[str, int] = {}
+        """Idempotency key of every create that was applied, and the identity it got."""
+        self.numbers = iter(range(100, 10_000))
+
+    # Carrying out
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Start(save, token):
+                    self.starts(save, token)
+                case Wake(save, token, _):
+                    self.wakes.append((save, token))
+                case Settled(save, release):
+                    self.ends(save, release=release)
+
+    def starts(self, save: SaveHandle[Any], token: int) -> None:
+        assert save.outcome is None, f"V6: {save} is sent after it settled"
+        record = save.record.current()
+        beside = [other.save for other in self.running if other.save.record.current() is record]
+        assert not beside, f"V1: {save} runs beside {beside}"
+        earlier = [
+            one for one in self.accepted if one.outcome is None and one.record.current() is record and one is not save
+        ]
+        first = (
+            save.attempts > 1
+            or not any(one.seq < save.seq for one in earlier)
+            or save.passes_halt
+            or save.idempotency_key != save.id
+        )
+        assert first, f"V2: {save} overtakes one of {earlier}"
+        error: BaseException | None = None
+        if save.operation is None:
+            try:
+                save.method = record.method(save.verb, force_insert=save.force_insert)
+            except MissingIdentity as missing:
+                error = missing
+            else:
+                version = self.random.choice((None, 3))
+                save.operation = None if save.method is None else SimpleNamespace(version=version)  # type: ignore[assignment]
+        if save.method is Method.CREATE and not save.force_insert:
+            stored = [one for one in self.accepted if self.may_have_created(one) and one.record.current() is record]
+            assert all(one.idempotency_key == save.idempotency_key for one in stored), (
+                f"V14: {save} creates beside {stored}"
+            )
+        if save.method is not None:
+            record.sent(save.method)
+        self.running.append(Attempt(save, token, error))
+
+    def may_have_created(self, save: SaveHandle[Any]) -> bool:
+        return save.method is Method.CREATE and (save.outcome is Outcome.SAVED or save in self.maybe)
+
+    def ends(self, save: SaveHandle[Any], *, release: bool) -> None:
+        assert save not in self.ended, f"V7: {save} ends twice"
+        self.ended.add(save)
+        outcome = save.outcome
+        assert outcome is not None, f"V7: {save} has no outcome"
+        assert (save.error is not None) is (outcome in (Outcome.FAILED, Outcome.ABANDONED)), f"V9: {save}, {save.error}"
+        assert outcome is not Outcome.FAILED or save not in self.maybe, f"V9: {save}, yet it may have been applied"
+        if release:
+            self.releases.append(save)
+        else:
+            self.ledger.finishing.discard(save.seq)
+
+    # Steps
+
+    def pick(self, items: list[Any]) -> Any:
+        return self.random.choice(items)
+
+    def accept(self) -> None:
+        thing = self.pick(self.things)
+        verb = self.pick([Verb.SAVE, Verb.SAVE, Verb.SAVE, Verb.PATCH, Verb.REFRESH, Verb.DELETE])
+        if self.ask(thing, verb, self.pick([None, None, "cart"])) is not None and self.random.random() < 0.8:
+            self.fill()
+
+    def ask(self, thing: Thing, verb: Verb, key: str | None = None) -> SaveHandle[Any] | None:
+        """Reserve a place; None if there is none to be had."""
+        save = SaveHandle(
+            HOST,
+            model=thing,
+            verb=verb,
+            port=self.port,
+            backend=None,
+            record=thing.facts.record,
+            facts=thing.facts,
+            binding=self.binding,
+            policy=RetryPolicy(attempts=3, timeout=16),
+            timeout=4.0,
+            on_failure=self.pick([None, None, OnFailure.HALT, OnFailure.CONTINUE]),
+            context=Context(),
+            delivery=None,
+        )
+        save.force_insert = verb is Verb.SAVE and thing.identity is None and self.random.random() < 0.05
+        record = thing.facts.record.current()
+        identity = record.identity if thing.identity is None else thing.identity
+        try:
+            earlier = self.ledger.reserve(save, key, identity, stored=True)
+        except Deleted:
+            self.things[self.things.index(thing)] = Thing(thing.identity)
+            return None
+        except IdentityChanged:
+            raise AssertionError("V9: the identity of a thing has changed") from None
+        if earlier is not None:
+            assert earlier.verb is Verb.DELETE and earlier.outcome is None, f"V7: {earlier} bars another delete"
+            return None
+        self.accepted.append(save)
+        self.unfilled.append(save)
+        return save
+
+    def fill(self) -> None:
+        if self.unfilled:
+            save = self.unfilled.pop(self.random.randrange(len(self.unfilled)))
+            self.carry_out(self.ledger.fill(save))
+
+    def withdraw(self) -> None:
+        if self.unfilled:
+            save = self.unfilled.pop()
+            self.accepted.remove(save)
+            self.carry_out(self.ledger.withdraw(save))
+
+    def finish(self) -> None:
+        if self.running:
+            self.report(self.pick(self.running), ok=self.random.random() < 0.6)
+
+    def report(self, attempt: Attempt, *, ok: bool) -> None:
+        save, error, answer = attempt.save, attempt.error, None
+        (self.running if attempt in self.running else self.lost).remove(attempt)
+        if error is None and (ok or save.method is None):
+            answer = self.applied(save)
+        elif error is None:
+            error = self.pick(list(FAILURES))()
+            if not isinstance(error, SURELY_NOT) and writes(save):
+                self.maybe.add(save)
+                if self.random.random() < 0.5:
+                    self.applied(save)
+        effects, _, _ = self.ledger.completed(save, attempt.token, answer, error, self.guarantee, self.random.random())
+        self.carry_out(effects)
+
+    def applied(self, save: SaveHandle[Any]) -> Answer:
+        """The server does it."""
+        if save.method is not Method.CREATE:
+            return Answer()
+        record, key = save.record.current(), save.idempotency_key
+        if key not in self.created:
+            # Once in a while the server says that it has this thing already.
+            taken = self.random.random() < 0.2 and 7 not in self.created.values()
+            self.created[key] = 7 if taken and record.identity is None else next(self.numbers)
+        return Answer(identity=record.identity or self.created[key])
+
+    def release(self) -> None:
+        if self.releases:
+            save = self.releases.pop(self.random.randrange(len(self.releases)))
+            assert save.chain is not None
+            self.carry_out(self.ledger.machine.released(save.chain))
+            self.ledger.finishing.discard(save.seq)
+
+    def wake(self) -> None:
+        if self.wakes:
+            self.carry_out(self.ledger.machine.woke(*self.wakes.pop(self.random.randrange(len(self.wakes)))))
+
+    def look(self) -> None:
+        """Time passes, and somebody looks."""
+        self.ledger.machine.now += self.pick([1.0, 16.0])
+        before = {attempt.save: attempt for attempt in self.running}
+        self.maybe |= {save for save in before if writes(save) and self.over(save)}
+        self.carry_out(self.ledger.overdue(self.port.lane, {save.seq: self.guarantee for save in before})[0])
+        for save, attempt in before.items():
+            if save.outcome is not None:
+                self.running.remove(attempt)
+                self.lost.append(attempt)
+
+    def over(self, save: SaveHandle[Any]) -> bool:
+        return self.ledger.machine.now >= save.started + save.policy.timeout - save.spent
+
+    def late_end(self) -> None:
+        if self.lost:
+            self.report(self.pick(self.lost), ok=self.random.random() < 0.7)
+
+    def cancel(self) -> None:
+        if self.accepted:
+            save = self.pick(self.accepted)
+            attempted = save.attempts > 0
+            effects = self.ledger.cancel(save)
+            assert effects is None or not attempted, f"V9: {save} was cancelled after it was sent"
+            self.carry_out(effects or [])
+
+    def clear(self) -> None:
+        self.change(self.ledger.clear)
+
+    def pause(self) -> None:
+        if self.accepted:
+            self.ledger.machine.pause(self.pick(self.accepted).record.current().chain_key, self.port.lane)
+
+    def resume(self) -> None:
+        self.port.lane.lane.resume()
+        self.carry_out(self.ledger.machine.lane_resumed(self.port.lane))
+        self.change(self.ledger.machine.resume)
+
+    def skip(self) -> None:
+        self.change(self.ledger.machine.lift)
+
+    def change(self, decide: Any) -> None:
+        if chains := list(self.ledger.machine):
+            self.carry_out(decide(self.pick(chains)))
+
+    def retry(self) -> None:
+        halted = [chain for chain in self.ledger.machine if chain.halted is not None]
+        if halted:
+            chain = self.pick(halted)
+            successor = _successor(chain.halted)
+            if chain.halted in self.maybe:
+                self.maybe.add(successor)
+            self.accepted.append(successor)
+            self.carry_out(self.ledger.retry(chain, successor))
+
+    def give_up_all(self) -> None:
+        """Close the dispatcher, or lose its loop."""
+        saves: list[Any] = [save for chain in self.ledger.machine for save in chain.saves.values()]
+        self.maybe |= {attempt.save for attempt in self.running if writes(attempt.save)}
+        open_ones = [save for save in saves if save not in self.unfilled]
+        before, self.running = self.running, []
+        effects = self.ledger.give_up_all(saves, "closed")
+        self.carry_out(effects)
+        assert all(save.outcome is not None for save in open_ones), "V5: something is left"
+        self.lost += before
+
+    STEPS = {
+        "accept": 12, "fill": 3, "withdraw": 1, "finish": 14, "release": 14, "wake": 6, "look": 1, "late_end": 2,
+        "cancel": 1, "clear": 1, "pause": 1, "resume": 4, "skip": 2, "retry": 2, "give_up_all": 0.2,
+    }  # fmt: skip
+
+    # What always holds
+
+    def check(self) -> None:
+        left = [save for save in self.accepted if save not in self.ended]
+        for save in left:
+            record = save.record.current()
+            mine = [one for one in left if one.record.current() is record]
+            assert record.unsettled == len(mine), f"V5: {record} counts {record.unsettled} saves, not {mine}"
+            mine = [one for one in left if one.facts is save.facts]
+            assert save.facts.unsettled == len(mine), f"V5: an object counts {save.facts.unsettled} saves, not {mine}"
+            assert save.chain is not None and save.chain.saves.get(save.seq) is save, f"V5: {save} is in no chain"
+        for thing in self.things:
+            record = thing.facts.record.current()
+            assert record.deletion is None or record.deletion in left, f"V7: a delete that is over bars {record}"
+        keys = [save.idempotency_key for save in self.accepted if save.idempotency_key == save.id]
+        assert len(keys) == len(set(keys)), "V8: one key for two saves"
+
+    def drain(self) -> None:
+        """Once faults stop, everything ends."""
+        for _ in range(4 * len(self.accepted) + 20):
+            while self.unfilled:
+                self.fill()
+            self.port.lane.lane.resume()
+            self.carry_out(self.ledger.machine.lane_resumed(self.port.lane))
+            for chain in self.ledger.machine:
+                self.carry_out([*self.ledger.machine.resume(chain), *self.ledger.machine.lift(chain)])
+            for attempt in [*self.lost, *self.running]:
+                self.report(attempt, ok=True)
+            while self.wakes:
+                self.wake()
+            while self.releases:
+                self.release()
+            self.check()
+        left = [save for save in self.accepted if save not in self.ended]
+        assert not left and not self.ledger.machine.chains, f"V15: {left} did not end"
+        assert not self.port.lane.slots and not self.port.lane.ready, "V10: slots are left"
+        assert not self.ledger.finishing, "V10: something still finishes"
+        facts = [thing.facts for thing in self.things]
+        assert not any(one.unsettled or one.record.current().unsettled for one in facts), (
+            "V5: something is still counted"
+        )
+
+
+def walk(seed: int, steps: int) -> None:
+    """Take random steps, and drain."""
+    random = Random(seed)
+    rules = LedgerRules(random)
+    weights = [weight * random.choice((0, 1, 1, 3)) for weight in rules.STEPS.values()]
+    weights[0] = weights[0] or 6
+    for name in random.choices(list(rules.STEPS), weights, k=steps):
+        getattr(rules, name)()
+        rules.check()
+    rules.drain()

@@ -121,7 +121,7 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
 
     def assign(model: Any) -> Merged:
         merged = assign_answer(adapter, model, about, understood, discard=discard)
-        if adapter.origin(model) is not None:  # its library keeps an account of its own
+        if adapter.origin(model) is not None and save.port.is_home(model):  # its library keeps an account of its own
             adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
         if facts.last is not None and facts.last.seq == seq:
             facts.last = None

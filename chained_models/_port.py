@@ -13,6 +13,9 @@ from ._weakmap import WeakIdMap
 
 __all__ = ["Port"]
 
+_homes: WeakIdMap[Any, weakref.ref[Any]] = WeakIdMap()
+"""Of objects of which their own library keeps an account: the backend that the account is about, for all dispatchers."""
+
 
 class Port:
     """Lane, driver, records and objects of one backend. Lives as long as the backend, and does not hold it.
@@ -21,13 +24,25 @@ class Port:
     nothing once its objects are gone.
     """
 
-    __slots__ = ("__weakref__", "driver", "lane", "objects", "records")
+    __slots__ = ("__weakref__", "_backend", "driver", "lane", "objects", "records")
 
-    def __init__(self, lane: LaneState[Chain], driver: Any) -> None:
+    def __init__(self, lane: LaneState[Chain], driver: Any, backend: Any) -> None:
+        self._backend = weakref.ref(backend)
         self.lane = lane
         self.driver = driver
         self.objects: WeakIdMap[Any, Facts] = WeakIdMap()
         self.records: weakref.WeakValueDictionary[tuple[type, Any], Record] = weakref.WeakValueDictionary()
+
+    def is_home(self, model: Any) -> bool:
+        """Whether the account that the model's own library keeps (what is stored, which version) is about this backend.
+
+        It can be about one only. That is the one the object is first saved to; towards all others nothing is known.
+        """
+        home = _homes.setdefault(model, self._backend)
+        if home() is None:
+            _homes.pop(model)  # that one is gone, and this one most likely takes its place
+            home = _homes.setdefault(model, self._backend)
+        return home() is self._backend()
 
     def record(self, model_type: type, label: str, identity: Any, *, stored: bool) -> Record:
         """The record of that identity; a new one if there is none. None as identity gives a private one."""

@@ -199,7 +199,7 @@ class ModelChain(Chain, Generic[T]):
         facts.catch_up()
         with facts.latch:
             origin = None if facts.unsettled else adapter.origin(self._model)
-            if origin is not None and origin.stored:
+            if origin is not None and origin.stored and self._port.is_home(self._model):
                 facts.adopt(origin)
             base = facts.base
             if base is None:
@@ -244,7 +244,7 @@ class ModelChain(Chain, Generic[T]):
 def _successor(failed: SaveHandle[Any]) -> SaveHandle[Any]:
     """A new save that does what `failed` was to do: the same operation and key, with all its attempts before it."""
     successor = SaveHandle(
-        failed._host,  # noqa: SLF001 - the same host
+        failed._host,
         model=failed.model,
         verb=failed.verb,
         port=failed.port,

@@ -134,7 +134,7 @@ class Dispatcher:
                 return earlier
             try:
                 save.snapshot = adapter.snapshot(model, check=verb in (Verb.SAVE, Verb.PATCH))
-                if origin is not None and origin.stored and facts.unsettled == 1:
+                if origin is not None and port.is_home(model) and origin.stored and facts.unsettled == 1:
                     # Asked again, because the snapshot may have loaded what was expired.
                     facts.adopt(adapter.origin(model) or origin)
                 if facts.unsettled == 1 and verb in (Verb.SAVE, Verb.PATCH) and save.record.life is Life.LIVE:
@@ -165,7 +165,7 @@ class Dispatcher:
                 return port
             driver = self._drivers.choose(backend)
             driver.lost = partial(_lost, weakref.ref(self._engine), weakref.ref(driver))
-            return self._ports.setdefault(backend, Port(self._engine.lane_state(lane), driver))
+            return self._ports.setdefault(backend, Port(self._engine.lane_state(lane), driver, backend))
 
     def facts(self, port: Port, model: Any) -> Facts:
         """What `model` knows of that backend."""

@@ -284,3 +284,37 @@ def test_composite_keys(engine: sa.Engine) -> None:
     line.delete().result(10)
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM lines")).scalar_one() == 0
+
+
+def test_what_one_database_was_sent_is_not_believed_of_another(engine: sa.Engine, tmp_path: Path) -> None:
+    """The mapper keeps one account for each object; it is about the backend that the object was first saved to."""
+    other = sa.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    Base.metadata.create_all(other)
+    elsewhere = SQLAlchemyBackend(other)
+
+    def amounts() -> list[Any]:
+        asked = []
+        for database in (engine, other):
+            with database.connect() as connection:
+                asked.append(connection.execute(sa.text("SELECT amount FROM lines")).scalar())
+        return asked
+
+    line = Line(order_id=1, number=1, amount=5)
+    line.save().result(5)
+    with Line.bound(elsewhere):
+        assert line.save(force_insert=True).result(5) is line
+    assert amounts() == [5, 5]
+    line.amount = 6
+    with Line.bound(elsewhere):
+        line.save().result(5)
+        assert line.chain.unsaved_changes() == {}
+    assert amounts() == [5, 6]
+    assert line.chain.unsaved_changes() == {"amount": 6}
+    line.save().result(5)
+    assert amounts() == [6, 6]
+    with other.begin() as connection:
+        connection.execute(sa.text("UPDATE lines SET amount = 0"))
+    with Line.bound(SQLAlchemyBackend(other)):
+        line.save().result(5)
+    assert amounts() == [6, 6]
+    other.dispose()

@@ -104,8 +104,9 @@ class MappedAdapter:
 
         attributes.set_committed_value(model, name, value)
         state = _state(model)
-        if not constant(value):
-            # What a Session does after it has read a value: MutableDict and its kin wrap it on this event.
+        if state.mapper.composites or not constant(value):
+            # What a Session does after it has read a value: MutableDict and its kin wrap it on this event, and a
+            # composite is made anew from its columns.
             state.manager.dispatch.refresh(state, None, [name])
         attributes.flag_modified(model, name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from sqlalchemy.orm import (
     MappedAsDataclass,
     Session,
     column_property,
+    composite,
     deferred,
     mapped_column,
     registry,
@@ -697,3 +699,24 @@ def test_a_plain_value_is_a_copy() -> None:
     plain = ADAPTER.plain(Author, "tags", tags)
     assert plain == tags
     assert plain is not tags
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Shape(Base):
+    __tablename__ = "shape"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    centre: Mapped[Point] = composite(mapped_column("x"), mapped_column("y"))
+
+
+def test_a_composite_shows_what_was_answered_of_its_columns() -> None:
+    """It is made of them once, and kept; an answer to one of them makes it anew."""
+    shape = Shape(id=1, centre=Point(1, 2))
+    assert shape.centre == Point(1, 2)
+    names = [name for name in ADAPTER.fields(Shape) if name != "id"]
+    ADAPTER.assign(shape, names[0], 9)
+    assert shape.centre == Point(9, 2)

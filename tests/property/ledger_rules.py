@@ -77,6 +77,8 @@ class LedgerRules:
         self.ended: set[SaveHandle[Any]] = set()
         self.maybe: set[SaveHandle[Any]] = set()
         """Saves that may have been applied."""
+        self.forgiven: set[SaveHandle[Any]] = set()
+        """Creates in doubt that the user has repeated by `force_insert`."""
         self.created: dict[str, int] = {}
         """Idempotency key of every create that was applied, and the identity it got."""
         self.numbers = iter(range(100, 10_000))
@@ -117,11 +119,12 @@ class LedgerRules:
             else:
                 version = self.random.choice((None, 3))
                 save.operation = None if save.method is None else SimpleNamespace(version=version)  # type: ignore[assignment]
-        if save.method is Method.CREATE and not save.force_insert:
-            stored = [one for one in self.accepted if self.may_have_created(one) and one.record.current() is record]
-            assert all(one.idempotency_key == save.idempotency_key for one in stored), (
-                f"V14: {save} creates beside {stored}"
-            )
+        if save.method is Method.CREATE:
+            stored = {one for one in self.accepted if self.may_have_created(one) and one.record.current() is record}
+            if save.force_insert:  # the user has ended the doubt
+                self.forgiven |= stored
+            beside = [one for one in stored - self.forgiven if one.idempotency_key != save.idempotency_key]
+            assert not beside, f"V14: {save} creates beside {beside}"
         if save.method is not None:
             record.sent(save.method)
         self.running.append(Attempt(save, token, error))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._merge import Merged, assign_answer, became
 from ._record import Verb
-from ._snapshot import Snapshot, same
+from ._snapshot import MISSING, Snapshot, same
 from .binding import Bound, as_identity
 from .handle import SaveHandle
 from .operation import Answer, Method
@@ -111,8 +111,13 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         return Merged()
     model_type = save.binding.model.type
     understood = _of_the_same(save, save.understood or {})
-    answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
     sent, about = _sent(save), _about(save)
+    if save.identity is not None and save.binding.identity_in(save.snapshot) is None:
+        # Also one that was not answered just now, but late, by a create that had been abandoned.
+        parts = save.binding.parts(save.identity)
+        understood = {**parts, **understood}
+        about = {**about, **{name: save.snapshot.get(name, MISSING) for name in parts}}
+    answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
     save.became = became(operation.values, about, answered)
     facts.confirm(sent, answered, save.answer.version)
     if save.passes_halt and (overtaken := _first_waiting(facts.last)) is not None:

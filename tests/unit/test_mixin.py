@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
@@ -293,6 +294,27 @@ def test_an_identity_given_apart_from_the_values(backend: Scripted) -> None:
     basket = Basket()
     assert basket.save().identity == 9
     assert basket.id == 9
+
+
+def test_an_identity_that_came_late_reaches_the_object(backend: Scripted) -> None:
+    """The late answer of an abandoned create is adopted by the record; the next save that is confirmed brings it along."""
+    answered, told = threading.Event(), threading.Event()
+
+    class Slow(Scripted):
+        def execute(self, operation: Operation) -> Any:
+            if operation.method is Method.CREATE:
+                answered.wait(5)
+            return super().execute(operation)
+
+    with Dispatcher("threads") as dispatcher:
+        Basket.bind(Slow(), dispatcher=dispatcher, retry=RetryPolicy(attempts=1, timeout=0.01), timeout=0.01)
+        basket = Basket()
+        basket.chain.on("stale", lambda event: told.set())
+        assert isinstance(basket.save().exception(5), Abandoned)
+        answered.set()
+        assert told.wait(5)
+        basket.chain.skip()
+        assert basket.save(timeout=5).result(5).id == 1
 
 
 def test_a_part_of_a_composite_identity_from_the_backend(dispatcher: Dispatcher) -> None:

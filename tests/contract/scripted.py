@@ -413,9 +413,10 @@ def _in(worlds: dict[str, type[World]], body: Callable[..., Any]) -> Callable[..
     return test
 
 
-def threads_of_ours() -> list[threading.Thread]:
-    """Threads of the library that do not end by themselves, given a moment."""
-    ours = [thread for thread in threading.enumerate() if thread.name.startswith("chained-models")]
+def threads_of_ours(*, since: Iterable[threading.Thread] = ()) -> list[threading.Thread]:
+    """Threads of the library that do not end by themselves, given a moment; not those that other tests have left."""
+    known = set(since)
+    ours = [one for one in threading.enumerate() if one.name.startswith("chained-models") and one not in known]
     for thread in ours:
         thread.join(5.0)
     return [thread for thread in ours if thread.is_alive()]

@@ -23,13 +23,13 @@ LONG = 60.0
 @pytest.fixture(autouse=True)
 def switching() -> Iterator[None]:
     """A thread switch may come anywhere, and does."""
-    before = sys.getswitchinterval()
+    before, threads = sys.getswitchinterval(), threading.enumerate()
     sys.setswitchinterval(1e-6)
     try:
         yield
     finally:
         sys.setswitchinterval(before)
-        assert threads_of_ours() == []
+        assert threads_of_ours(since=threads) == []
 
 
 def together(*calls: Callable[[], Any]) -> None:

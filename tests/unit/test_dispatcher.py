@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -69,12 +70,13 @@ def test_repr_and_truth() -> None:
 
 def test_leaving_a_with_block_closes() -> None:
     """With whatever is left carried out; closing again does nothing."""
+    before = threading.enumerate()
     with Dispatcher() as dispatcher:
         handle = baskets(Scripted(), dispatcher=dispatcher)().save()
     assert handle.outcome is Outcome.SAVED
     assert dispatcher.closed
     dispatcher.close()
-    assert threads_of_ours() == []
+    assert threads_of_ours(since=before) == []
 
 
 def test_leaving_an_async_with_block_closes() -> None:

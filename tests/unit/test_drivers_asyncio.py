@@ -19,13 +19,21 @@ from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, threads_of_ou
 from .test_drivers_threads import Note
 
 
+@pytest.fixture(autouse=True)
+def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A background loop that no other test shares, and no thread left behind."""
+    before = threading.enumerate()
+    monkeypatch.setattr(module, "_background", module._Background())
+    yield
+    assert threads_of_ours(since=before) == []
+
+
 @pytest.fixture
-def driver() -> Iterator[AsyncioDriver]:
-    """One that leaves no thread behind."""
+def driver(background: None) -> Iterator[AsyncioDriver]:
+    """One that is closed."""
     made = AsyncioDriver()
     yield made
     made.close()
-    assert threads_of_ours() == []
 
 
 def job(
@@ -84,8 +92,9 @@ def test_two_drivers_share_the_background_loop() -> None:
     note = Note()
     two.start(job(note))
     note.wait(1)
+    assert module._background._thread is not None
     two.close()
-    assert threads_of_ours() == []
+    assert module._background._thread is None
 
 
 def test_the_background_loop_can_be_left_from_its_own_thread() -> None:
@@ -93,7 +102,6 @@ def test_the_background_loop_can_be_left_from_its_own_thread() -> None:
     driver = AsyncioDriver()
     driver.claim()
     driver.start(job(driver.close))
-    assert threads_of_ours() == []
 
 
 def test_a_running_loop_becomes_the_owner(driver: AsyncioDriver) -> None:
@@ -243,9 +251,8 @@ def test_closing_cancels_what_hangs_in_the_background_loop() -> None:
     assert note.wait(2) == ["in", "out"]
 
 
-def test_a_forked_child_has_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_has_none_of_it() -> None:
     """Neither owner nor background loop: its thread is the parent's."""
-    monkeypatch.setattr(module, "_background", module._background)
     driver = AsyncioDriver()
     driver.claim()
     background = module._background

@@ -59,9 +59,18 @@ def test_flush_waits_for_the_default() -> None:
     assert handle.done()
 
 
-def test_leaving_carries_out_what_is_left_and_reports_the_rest(caplog: pytest.LogCaptureFixture) -> None:
-    """Of every dispatcher there is."""
+def alone(monkeypatch: pytest.MonkeyPatch) -> Dispatcher:
+    """The only dispatcher there is: those of other tests have real threads."""
     dispatcher = Dispatcher("inline")
+    monkeypatch.setattr(module._dispatcher, "living", {dispatcher})
+    return dispatcher
+
+
+def test_leaving_carries_out_what_is_left_and_reports_the_rest(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of every dispatcher there is."""
+    dispatcher = alone(monkeypatch)
     kind = baskets(Scripted(), dispatcher=dispatcher)
     basket, other = kind(), kind(name="other")
     basket.chain.pause()
@@ -73,11 +82,10 @@ def test_leaving_carries_out_what_is_left_and_reports_the_rest(caplog: pytest.Lo
     basket.chain.clear()
 
 
-def test_a_child_starts_empty() -> None:
+def test_a_child_starts_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its handles count as cancelled, and it can work."""
-    dispatcher = default_dispatcher()
-    backend = Scripted()
-    basket = baskets(backend)()
+    dispatcher = alone(monkeypatch)
+    basket = baskets(Scripted(), dispatcher=dispatcher)()
     basket.chain.pause()
     handle = basket.save()
     module._after_fork_in_child()

@@ -111,6 +111,16 @@ class Announcer:
             save.interrupt = events.notify(receivers, event) or save.interrupt
         return True
 
+    def listened_to(self, save: SaveHandle[Any]) -> bool:
+        """Whether somebody may be called when this save has ended."""
+        return (
+            bool(events.everywhere)
+            or save.facts.receivers is not None
+            or bool(save._done_callbacks)
+            or any(hasattr(save.model, method) for method in _METHODS.values())
+            or not self.here(save)
+        )
+
     @staticmethod
     def _receivers(name: EventName, save: SaveHandle[Any]) -> list[Receiver]:
         receivers = list(events.everywhere.of(name, save.model))

@@ -126,8 +126,9 @@ class Engine:
                     settled.append(effect)
                 case Idle():  # pragma: no cover - only `released` says so, see _finish
                     pass
-        if settled:
-            # Attempts of other chains do not wait for the receivers of this one, if they run beside them.
+        if any(self.announcer.listened_to(one.save) for one in settled):
+            # Attempts of other chains do not wait for the receivers of this one, if they run beside them. Where there are
+            # none it is not worth another thread.
             _start([(driver, job) for driver, job in jobs if driver.overlaps])
             jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
         for one in settled:

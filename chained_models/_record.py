@@ -41,10 +41,11 @@ class Record:
         life: See :class:`Life`.
         deletion: The accepted delete that has not ended otherwise, or None.
         unsettled: How many of its saves have not settled.
+        patches: How many of those are patches.
         chain_key: The ordering key of the chain that its unsettled saves are in.
     """
 
-    __slots__ = ("__weakref__", "_became", "chain_key", "deletion", "identity", "label", "life", "unsettled")
+    __slots__ = ("__weakref__", "_became", "chain_key", "deletion", "identity", "label", "life", "patches", "unsettled")
 
     def __init__(self, label: str, identity: Any = None, *, stored: bool = False) -> None:
         self.label = label
@@ -52,6 +53,7 @@ class Record:
         self.life = Life.LIVE if stored else Life.NEW
         self.deletion: Any = None
         self.unsettled = 0
+        self.patches = 0
         self.chain_key: Any = None
         self._became: Record | None = None
 
@@ -72,6 +74,7 @@ class Record:
         """It turned out that `other` is the same thing: from now on only `other` counts."""
         self._became = other
         other.unsettled += self.unsettled
+        other.patches += self.patches
         if self.life is not Life.NEW:
             other.life = Life.LIVE
         if other.deletion is None:

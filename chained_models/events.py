@@ -89,6 +89,9 @@ class Receivers:
 
         return disconnect
 
+    def __bool__(self) -> bool:
+        return any(self._by_name.values())
+
     def of(self, name: EventName, model: object) -> Iterable[Receiver]:
         """Receivers of that event for this object."""
         return [receiver for wanted, receiver in self._by_name.get(name, ()) if isinstance(model, wanted)]

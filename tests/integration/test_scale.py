@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import gc
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from chained_models import Dispatcher, Operation
+from chained_models import Dispatcher, Operation, Outcome, Rejected
 
 from ..contract.scripted import PATIENCE, Basket, baskets, threads_of_ours
 
@@ -31,6 +32,7 @@ class Counting:
     def __init__(self) -> None:
         self.attempts = 0
         self.disorder = 0
+        self.refusal: Exception | None = None
         self._last: dict[str, int] = {}
 
     def execute(self, operation: Operation) -> None:
@@ -38,6 +40,8 @@ class Counting:
         if operation.seq <= self._last.get(operation.key, 0):
             self.disorder += 1
         self._last[operation.key] = operation.seq
+        if self.refusal is not None:
+            raise self.refusal
 
 
 class AsyncCounting(Counting):
@@ -65,6 +69,7 @@ class Many:
 
     def __init__(self, driver: str) -> None:
         self.backend = AsyncCounting() if driver == "asyncio" else Counting()
+        self.threads = threading.enumerate()
         self.dispatcher = Dispatcher(driver)
         self.kind: type[Basket] = baskets(self.backend, dispatcher=self.dispatcher, identity_by="client")
         self.port = self.dispatcher.port(self.backend)
@@ -97,7 +102,7 @@ class Many:
 
     def close(self) -> None:
         self.dispatcher.close(PATIENCE)
-        assert threads_of_ours() == []
+        assert threads_of_ours(since=self.threads) == []
 
 
 @pytest.fixture(params=["inline", "threads", "asyncio"])
@@ -199,3 +204,17 @@ def test_many_queued_saves_are_given_up_at_once(many: Many, give_up: Callable[[A
     handles.clear()
     many.no_records_left()
     assert gone() is None
+
+
+def test_many_refused_creates_are_a_matter_of_their_number(many: Many) -> None:
+    """The queue is not looked through after each failure."""
+    model = baskets(many.backend, dispatcher=many.dispatcher)()
+    many.backend.refusal = Rejected("no")
+    model.chain.pause()
+    handles = [model.save() for _ in range(10_000)]
+    for handle in handles:
+        handle.add_done_callback(lambda _: None)
+    model.chain.resume()
+    many.flush()
+    assert all(handle.outcome is Outcome.FAILED for handle in handles)
+    assert many.backend.attempts == 10_000

@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "rest"]
 
 _LINGER = 5.0  # seconds the thread stays without work: a program that saves now and then starts it once, not every time
 
@@ -92,6 +92,11 @@ class Attempt:
         self._sock = None
 
 
+def rest() -> None:
+    """A backend was closed: do not keep a thread for requests that may never come."""
+    _watchdog.rest()
+
+
 _current = threading.local()
 
 
@@ -108,10 +113,12 @@ class _Watchdog:
         self._attempts: set[Attempt] = set()
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
+        self._linger = _LINGER
 
     def watch(self, attempt: Attempt) -> None:
         with self._changed:
             self._attempts.add(attempt)
+            self._linger = _LINGER
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="chained-models-deadlines", daemon=True)
                 # Where no thread can be made any more (at interpreter exit), the timeout per receive has to do.
@@ -127,6 +134,16 @@ class _Watchdog:
         with self._changed:
             self._attempts.discard(attempt)
 
+    def rest(self) -> None:
+        """Let the thread go now, if nothing is under way."""
+        with self._changed:
+            thread = self._thread
+            if thread is None or self._attempts:
+                return
+            self._linger = 0.0
+            self._changed.notify()
+        thread.join(1.0)
+
     def _run(self) -> None:
         with self._changed:
             while True:
@@ -138,8 +155,8 @@ class _Watchdog:
                     self._wakes_at = min(attempt.deadline for attempt in self._attempts)
                     self._changed.wait(self._wakes_at - now)
                     continue
-                self._wakes_at = now + _LINGER
-                self._changed.wait(_LINGER)
+                self._wakes_at = now + self._linger
+                self._changed.wait(self._linger)
                 if not self._attempts and time.monotonic() >= self._wakes_at:
                     self._thread = None
                     return

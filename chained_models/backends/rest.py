@@ -15,7 +15,7 @@ from .._lane import Lane
 from ..exceptions import BackendError, InvalidOption, MissingExtra, Rejected, Unavailable
 from ..operation import Answer, Guarantee, Method, Operation
 from ..registry import RegisteredModel
-from ._deadline import Attempt
+from ._deadline import Attempt, rest
 from ._header import KEY_STYLES, checked_headers, header_value, idempotency_header, merged
 from ._http_status import REMEDIES, described, doubt, failure
 from ._reply import Reply, Unreadable
@@ -258,6 +258,7 @@ class RestBackend:
     def close(self) -> None:
         """Close the connections. The backend may be used again: it makes new ones."""
         self._sessions.close()
+        rest()
 
     def __repr__(self) -> str:
         return f"<RestBackend {self._base_url}>"

@@ -7,7 +7,7 @@ its turn with a snapshot of the attributes as they are now.
 from __future__ import annotations
 
 from ._lane import Lane
-from ._machine import SaveState
+from ._states import SaveState
 from .chain import Chain
 from .dispatcher import Dispatcher
 from .events import SaveEvent, on

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._lane import LaneState
-from ._machine import Chain, Effect, Machine, SaveState, Settled
+from ._machine import Chain, Effect, Machine, Settled
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
+from ._states import SaveState
 from .exceptions import (
     Abandoned,
     Conflict,
@@ -258,7 +259,9 @@ class Ledger:
             return one.facts is facts and one.verb is not Verb.REFRESH
 
         # Only where there may be some: a queue of 100,000 is not looked through after each of 100,000 failures.
-        if not ((create_failed and record.patches) or isinstance(error, Gone) or (isinstance(error, Conflict) and versioned)):
+        if not (
+            (create_failed and record.patches) or isinstance(error, Gone) or (isinstance(error, Conflict) and versioned)
+        ):
             return []
         return [one for one in _saves(chain) if doomed(one)]
 

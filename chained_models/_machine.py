@@ -4,8 +4,7 @@ It takes inputs (reserved, filled, finished, woke, paused, ...) and returns effe
 no lock, clock, thread, random number, log or I/O, and knows neither models nor futures: whoever drives it (the dispatcher,
 a simulator, a test) calls one method at a time, and carries out the effects in their order.
 
-The life of a save is the table :data:`TRANSITIONS`, and nowhere else; an entry that is absent is illegal. The diagram in
-the docs is drawn from it::
+The life of a save is the table in :mod:`chained_models._states`; the diagram in the docs is drawn from it::
 
     PREPARING -> QUEUED -> IN_FLIGHT -> (BACKING_OFF | IN_DOUBT -> IN_FLIGHT)* -> SAVED | FAILED | ABANDONED
                     |
@@ -21,108 +20,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
 from ._lane import LaneState
+from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
 from .policies import Outcome, RetryPolicy, Ruling, Verdict
 
-__all__ = ["TRANSITIONS", "Chain", "Effect", "IllegalTransition", "Input", "Machine", "Save", "SaveState"]
-
-
-class SaveState(Enum):
-    """Where a save is in its life."""
-
-    PREPARING = "preparing"
-    """Has its place in line; its snapshot is still being taken."""
-    QUEUED = "queued"
-    """Accepted, and never attempted."""
-    IN_FLIGHT = "in flight"
-    """An attempt is under way."""
-    BACKING_OFF = "backing off"
-    """An attempt surely failed; the next one waits for its time, or for the lane."""
-    IN_DOUBT = "in doubt"
-    """An attempt may have been applied: it is over its time, or ended without a clear answer."""
-    SAVED = "saved"
-    FAILED = "failed"
-    ABANDONED = "abandoned"
-    CANCELLED = "cancelled"
-
-
-class Input(Enum):
-    """What can happen to one save."""
-
-    FILL = "fill"
-    START = "start"
-    LATE = "late"
-    BACK_OFF = "back off"
-    DOUBT = "doubt"
-    SUCCEED = "succeed"
-    FAIL = "fail"
-    ABANDON = "abandon"
-    CANCEL = "cancel"
-
-
-_ENDINGS = {
-    Input.SUCCEED: SaveState.SAVED,
-    Input.FAIL: SaveState.FAILED,
-    Input.ABANDON: SaveState.ABANDONED,
-}
-
-TRANSITIONS: dict[SaveState, dict[Input, SaveState]] = {
-    SaveState.PREPARING: {
-        Input.FILL: SaveState.QUEUED,
-        # Nothing to send, known at the call.
-        Input.SUCCEED: SaveState.SAVED,
-    },
-    SaveState.QUEUED: {
-        Input.START: SaveState.IN_FLIGHT,
-        # Settled without an attempt: taken out, failed with the cause of the save in front of it, or nothing to send.
-        Input.CANCEL: SaveState.CANCELLED,
-        Input.FAIL: SaveState.FAILED,
-        Input.SUCCEED: SaveState.SAVED,
-    },
-    SaveState.IN_FLIGHT: {
-        Input.LATE: SaveState.IN_DOUBT,
-        Input.BACK_OFF: SaveState.BACKING_OFF,
-        Input.DOUBT: SaveState.IN_DOUBT,
-        **_ENDINGS,
-    },
-    SaveState.BACKING_OFF: {
-        Input.START: SaveState.IN_FLIGHT,
-        Input.FAIL: SaveState.FAILED,
-        Input.ABANDON: SaveState.ABANDONED,
-    },
-    SaveState.IN_DOUBT: {
-        Input.START: SaveState.IN_FLIGHT,
-        # The attempt that was over its time has ended after all.
-        Input.BACK_OFF: SaveState.BACKING_OFF,
-        Input.DOUBT: SaveState.IN_DOUBT,
-        **_ENDINGS,
-    },
-    SaveState.SAVED: {},
-    SaveState.FAILED: {},
-    SaveState.ABANDONED: {},
-    SaveState.CANCELLED: {},
-}
-
-OUTCOMES: dict[SaveState, Outcome] = {
-    SaveState.SAVED: Outcome.SAVED,
-    SaveState.FAILED: Outcome.FAILED,
-    SaveState.ABANDONED: Outcome.ABANDONED,
-    SaveState.CANCELLED: Outcome.CANCELLED,
-}
-_INPUT_FOR = {
-    Outcome.SAVED: Input.SUCCEED,
-    Outcome.FAILED: Input.FAIL,
-    Outcome.ABANDONED: Input.ABANDON,
-    Outcome.CANCELLED: Input.CANCEL,
-}
-
-
-class IllegalTransition(AssertionError):
-    """The machine was driven against its table: a bug in this library."""
+__all__ = ["Chain", "Effect", "Machine", "Save"]
 
 
 class Save(Protocol):
@@ -301,7 +206,7 @@ class Machine:
         save.doubted = save.doubted or verdict.in_doubt
         if verdict.ruling is Ruling.SETTLE:
             assert verdict.outcome is not None
-            return self._settle(save, _INPUT_FOR[verdict.outcome], halt=verdict.halt)
+            return self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
         self._move(save, Input.DOUBT if save.doubted else Input.BACK_OFF)
         if verdict.ruling is Ruling.HOLD:  # uses up neither an attempt nor time
             save.attempts -= 1
@@ -351,7 +256,7 @@ class Machine:
         chain.lane.strand(save.token)
         save.token = self._next_token()
         save.doubted = outcome is Outcome.ABANDONED
-        return self._settle(save, _INPUT_FOR[outcome], halt=halt)
+        return self._settle(save, INPUTS[outcome], halt=halt)
 
     def released(self, chain: Chain) -> list[Effect]:
         """The receivers of the settled save have run: the next one may start."""
@@ -365,7 +270,7 @@ class Machine:
 
     def settle_queued(self, save: Save, outcome: Outcome) -> list[Effect]:
         """Settle a save that was never attempted: cancelled, failed with another's cause, or with nothing to send."""
-        return self._settle(save, _INPUT_FOR[outcome])
+        return self._settle(save, INPUTS[outcome])
 
     def pause(self, key: Hashable, lane: LaneState[Chain]) -> None:
         """Start nothing in this chain, even if it is empty now. What is in flight goes on."""

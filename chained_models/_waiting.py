@@ -53,7 +53,7 @@ class Patience:
             raise WouldDeadlock
         ends = math.inf if timeout is None else time.monotonic() + timeout
         here = self._announcer.delivery_here()
-        condition = handle._condition  # noqa: SLF001 - the standard library's own name for it
+        condition = handle._condition
         with here.waking(condition) if here is not None else contextlib.nullcontext():
             while True:
                 if here is not None:

@@ -8,11 +8,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ._lane import LaneState
 from ._machine import Chain as ChainState
-from ._machine import SaveState
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
 from ._snapshot import MISSING, same
+from ._states import SaveState
 from .binding import Bound
 from .events import EventName, Receiver, Receivers
 from .exceptions import BaseUnknown

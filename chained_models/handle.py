@@ -14,9 +14,10 @@ from contextvars import Context
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from ._machine import OUTCOMES, Chain, SaveState
+from ._machine import Chain
 from ._record import Record, Verb
 from ._snapshot import Snapshot
+from ._states import OUTCOMES, SaveState
 from .operation import Answer, Method, Operation
 from .policies import FailureRule, Outcome, RetryPolicy
 

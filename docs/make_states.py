@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from chained_models._machine import OUTCOMES, TRANSITIONS, Input, SaveState
+from chained_models._states import OUTCOMES, TRANSITIONS, Input, SaveState
 
 HERE = Path(__file__).parent
 
@@ -111,7 +111,7 @@ def page() -> str:
     lines = [
         "# States",
         "",
-        "<!-- Written by docs/make_states.py from chained_models._machine.TRANSITIONS; change it there. -->",
+        "<!-- Written by docs/make_states.py from chained_models._states.TRANSITIONS; change it there. -->",
         "",
         "Every save is in exactly one of these states. What is not in the table cannot happen: the machine refuses it, and",
         "nothing changes.",

@@ -16,7 +16,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 from chained_models import default_dispatcher, events, flush, policies, set_default_dispatcher
-from chained_models._machine import Input, SaveState
+from chained_models._states import Input, SaveState
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

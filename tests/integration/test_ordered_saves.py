@@ -91,7 +91,9 @@ def save_from_threads(backend: Any, models: int, saves: int) -> None:
                         counter.value = value
                         handle = counter.save()
                         if value == saves:
-                            handle.add_done_callback(lambda done: done.exception() and mistakes.append(done.exception()))
+                            handle.add_done_callback(
+                                lambda done: done.exception() and mistakes.append(done.exception())
+                            )
             except BaseException as error:
                 mistakes.append(error)
                 raise

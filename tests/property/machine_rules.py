@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chained_models._lane import Lane, LaneState
-from chained_models._machine import OUTCOMES, Effect, Idle, Machine, SaveState, Settled, Start, Wake
+from chained_models._machine import Effect, Idle, Machine, Settled, Start, Wake
+from chained_models._states import OUTCOMES, SaveState
 from chained_models.exceptions import (
     Conflict,
     Gone,

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from chained_models._ledger import Ledger
-from chained_models._machine import Input, Start
+from chained_models._machine import Start
 from chained_models._record import Life, Record, Verb
+from chained_models._states import Input
 from chained_models.exceptions import Unavailable
 from chained_models.operation import Guarantee, Method
 from chained_models.policies import Outcome

@@ -13,7 +13,8 @@ import pytest
 
 from chained_models import _machine
 from chained_models._lane import LaneState
-from chained_models._machine import OUTCOMES, TRANSITIONS, Chain, Idle, Input, Machine, SaveState, Settled, Start, Wake
+from chained_models._machine import Chain, Idle, Machine, Settled, Start, Wake
+from chained_models._states import OUTCOMES, TRANSITIONS, Input, SaveState
 from chained_models.policies import Outcome, Ruling, Verdict
 
 from . import machine_rules
@@ -449,17 +450,17 @@ def _(_: Any) -> Any:
     return lambda self, chain: []
 
 
-@mutant("what is given up is taken for failed", "V9|V5", _machine._INPUT_FOR, Outcome.ABANDONED)
+@mutant("what is given up is taken for failed", "V9|V5", _machine.INPUTS, Outcome.ABANDONED)
 def _(_: Any) -> Any:
     return Input.FAIL
 
 
-@mutant("what failed is taken for saved", "V9", _machine._INPUT_FOR, Outcome.FAILED)
+@mutant("what failed is taken for saved", "V9", _machine.INPUTS, Outcome.FAILED)
 def _(_: Any) -> Any:
     return Input.SUCCEED
 
 
-@mutant("what was cancelled is taken for saved", "V5", _machine._INPUT_FOR, Outcome.CANCELLED)
+@mutant("what was cancelled is taken for saved", "V5", _machine.INPUTS, Outcome.CANCELLED)
 def _(_: Any) -> Any:
     return Input.SUCCEED
 

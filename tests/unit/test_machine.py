@@ -8,20 +8,8 @@ from typing import Any
 import pytest
 
 from chained_models._lane import Lane, LaneState
-from chained_models._machine import (
-    OUTCOMES,
-    TRANSITIONS,
-    Chain,
-    Idle,
-    IllegalTransition,
-    Input,
-    Machine,
-    SaveState,
-    Settled,
-    Start,
-    Wake,
-    time_left,
-)
+from chained_models._machine import Chain, Idle, Machine, Settled, Start, Wake, time_left
+from chained_models._states import OUTCOMES, TRANSITIONS, IllegalTransition, Input, SaveState
 from chained_models.policies import Outcome, RetryPolicy, Ruling, Verdict
 
 RETRY = Verdict(Ruling.RETRY, delay=2.0)

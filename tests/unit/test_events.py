@@ -49,13 +49,16 @@ def test_disconnecting() -> None:
     """What `connect` returns disconnects that one connection, also twice, and not a running notification."""
     receivers, heard = Receivers(), []
     first = receivers.connect("sync", heard.append)
-    receivers.connect("sync", heard.append)
+    second = receivers.connect("sync", heard.append)
+    assert receivers
     running = receivers.of("sync", Cat())
     first()
     first()
     assert len(list(receivers.of("sync", Cat()))) == 1
     notify(running, event())
     assert len(heard) == 2
+    second()
+    assert not receivers
 
 
 @pytest.mark.parametrize("name", ["Sync", "saved", ""])

@@ -38,6 +38,7 @@ class Facts:
     """
 
     __slots__ = (
+        "__weakref__",
         "base",
         "deferred",
         "in_doubt",
@@ -100,17 +101,29 @@ class Facts:
     def defer(self, model: weakref.ref[Any], assign: Callable[[Any], object]) -> None:
         """Leave an assignment for the thread that works with the object."""
         self.deferred.append((model, assign))
+        _left.setdefault(self.thread, weakref.WeakSet()).add(self)
 
     def catch_up(self) -> None:
         """Make the assignments that were left for this thread."""
         if not self.deferred or threading.get_ident() != self.thread:
             return
         with self.latch:
+            _left.get(self.thread, set()).discard(self)
             waiting, self.deferred = self.deferred, []
             for model, assign in waiting:
                 live = model()
                 if live is not None:
                     assign(live)
+
+
+_left: dict[int, weakref.WeakSet[Facts]] = {}
+"""For each thread, the objects with assignments that were left for it."""
+
+
+def catch_up_here() -> None:
+    """Make all assignments that were left for this thread."""
+    for facts in list(_left.pop(threading.get_ident(), ())):
+        facts.catch_up()
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._announcer import Announcer
+from ._merge import catch_up_here
 from .exceptions import WouldDeadlock
 from .handle import SaveHandle
 from .protocols import Driver
@@ -118,6 +119,7 @@ class Patience:
                     with self._news:
                         seen = self._changes
                     moving, held = unfinished()
+                    catch_up_here()
                     if not moving:
                         return True, held
                     left = ends - time.monotonic()

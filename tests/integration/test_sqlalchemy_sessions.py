@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,26 @@ def test_persistent_is_saved_and_not_written_again(engine: sa.Engine, session: o
     session.commit()
     assert statements.seen == []
     assert row(engine, 1)["pages"] == 5
+
+
+def test_an_attached_object_is_touched_by_its_own_thread_only(engine: sa.Engine, session: orm.Session) -> None:
+    """The save settles at once; what it was answered waits for a wait or a flush in the thread of the Session."""
+    Book(title="a").save().result(10)
+    book = session.get_one(Book, 1)
+    session.commit()
+    settled = threading.Event()
+    book.save({"pages": 5}).add_done_callback(lambda _: settled.set())
+    assert settled.wait(10)
+    assert book.version == 1
+    other = threading.Thread(target=Book.__chained_binding__.dispatcher.flush)
+    other.start()
+    other.join()
+    assert book.version == 1
+    Book.__chained_binding__.dispatcher.flush(10)
+    assert book.version == 2
+    statements = Statements(engine)
+    session.commit()
+    assert statements.seen == []
 
 
 def test_what_was_edited_meanwhile_stays_dirty(engine: sa.Engine, session: orm.Session) -> None:

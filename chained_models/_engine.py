@@ -111,20 +111,23 @@ class Engine:
     def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
         jobs: Jobs = []
-        settled: list[Settled] = []
+        behind: Jobs = []
+        effects = list(effects)
+        settled = [effect for effect in effects if isinstance(effect, Settled)]
+        ended = {one.save.record.current() for one in settled}
         for effect in effects:
             match effect:
                 case Start(save, token):
                     driver = save.port.driver
-                    jobs.append((driver, Job(partial(self._attempt, save, token), save.context)))
+                    # One of the same thing (it was moved here from another chain) builds on the answer that is merged first.
+                    line = behind if save.record.current() in ended else jobs
+                    line.append((driver, Job(partial(self._attempt, save, token), save.context)))
                     if driver.overlaps:
                         self._look_after(save.port.lane, driver, driver.now() + save.timeout)
                 case Wake(save, token, delay):
                     driver = save.port.driver
                     driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
-                case Settled():
-                    settled.append(effect)
-                case Idle():  # pragma: no cover - only `released` says so, see _finish
+                case Settled() | Idle():
                     pass
         if any(self.announcer.listened_to(one.save) for one in settled):
             # Attempts of other chains do not wait for the receivers of this one, if they run beside them. Where there are
@@ -135,8 +138,9 @@ class Engine:
             if self.announcer.here(one.save):
                 jobs += self._finish(one.save, release=one.release)
             else:
-                one.save.delivery.put(partial(self._finish_there, one.save, release=one.release))
-        return jobs
+                one.save.delivery.put(partial(self._finish_there, one.save, behind, release=one.release))
+                behind = []
+        return jobs + behind
 
     def _attempt(self, save: SaveHandle[Any], token: int) -> Steps:
         """One attempt, as a job."""
@@ -206,8 +210,8 @@ class Engine:
             save.interrupt = interrupt
         return Merged()
 
-    def _finish_there(self, save: SaveHandle[Any], *, release: bool) -> None:
-        _start(self._finish(save, release=release))
+    def _finish_there(self, save: SaveHandle[Any], behind: Jobs, *, release: bool) -> None:
+        _start(self._finish(save, release=release) + behind)
         _raise_interrupt([save])
 
     # Time

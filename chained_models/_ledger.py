@@ -63,8 +63,7 @@ class Ledger:
         if self.closed:
             raise DispatcherClosed
         record = save.record = self.adopt(save.port, save.facts, save.binding.model.type, identity, stored=stored)
-        if identity is not None and record.identity is not None and record.identity != identity:
-            raise IdentityChanged(f"{record} is stored under this identity and keeps it; make a new object for another")
+        _refuse_another(record, identity)
         if record.deletion is not None or record.life is Life.DELETED:
             if save.verb is not Verb.DELETE:
                 raise Deleted(f"{record} was deleted; make a new object to store it again")
@@ -272,6 +271,7 @@ class Ledger:
 
     def identify(self, port: Any, record: Record, model_type: type, identity: Any) -> list[Effect]:
         """The user says under which identity the object is stored."""
+        _refuse_another(record, identity)
         effects: list[Effect] = []
         if record.identity is None and (known := port.identify(record, model_type, identity)) is not None:
             effects = self._join(record, known)
@@ -371,6 +371,11 @@ class Ledger:
 
 def _saves(chain: Chain) -> list[Any]:
     return list(chain.saves.values())
+
+
+def _refuse_another(record: Record, identity: Any) -> None:
+    if identity is not None and record.identity is not None and record.identity != identity:
+        raise IdentityChanged(f"{record} is stored under this identity and keeps it; make a new object for another")
 
 
 def _abandoned(save: SaveHandle[Any], cause: BaseException) -> Abandoned:

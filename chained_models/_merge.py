@@ -65,12 +65,13 @@ class Facts:
         self.deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
         self.receivers: Any = None
 
-    def adopt(self, origin: Origin) -> None:
+    def adopt(self, origin: Origin, *, attached: bool) -> None:
         """Believe the model's own library, as long as nothing of ours is under way.
 
-        What it cannot tell (values that may have been changed in place) stays what we last knew ourselves.
+        What it cannot tell (values that may have been changed in place) stays what we last knew ourselves; but not of an
+        object in a Session, which may have loaded it anew since, and then nobody knows.
         """
-        base = {**(self.base or {}), **(origin.base or {})}
+        base = {**({} if attached else self.base or {}), **(origin.base or {})}
         self.base = without(base, self.in_doubt) if self.in_doubt else base
         self.version = None if self.version_in_doubt else origin.version
 

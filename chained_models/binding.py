@@ -134,6 +134,22 @@ class Bound:
         parts = [self.adapter.peek(model, name) for name in self.model.identity]
         return as_identity(parts)
 
+    def ordering_key(self, port: object, model: Any) -> Any:
+        """The key of the chain that the user's choice puts `model` in, among the chains of `port`; None without a choice.
+
+        Raises:
+            InvalidOption: The key cannot be compared (it is not hashable).
+        """
+        choose = self.binding.ordering_key
+        if choose is None:
+            return None
+        key = choose(model)
+        try:
+            hash(key)
+        except TypeError:
+            raise InvalidOption(f"an ordering key must be hashable; this one is a {type(key).__name__}") from None
+        return port, key
+
     def identity_in(self, values: Mapping[str, Any]) -> Any:
         """The identity in a snapshot, or None."""
         return as_identity([values.get(name, MISSING) for name in self.model.identity])

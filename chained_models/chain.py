@@ -172,8 +172,8 @@ class ModelChain(Chain, Generic[T]):
         record = self._record
         if record.unsettled or (record.chain_key is not None and self._host.chain_state(record.chain_key) is not None):
             return record.chain_key
-        choose = self._bound.binding.ordering_key
-        return record if choose is None else (self._port, choose(self._model))
+        key = self._bound.ordering_key(self._port, self._model)
+        return record if key is None else key
 
     @property
     def _record(self) -> Record:
@@ -200,7 +200,7 @@ class ModelChain(Chain, Generic[T]):
         with facts.latch:
             origin = None if facts.unsettled else adapter.origin(self._model)
             if origin is not None and origin.stored and self._port.is_home(self._model):
-                facts.adopt(origin)
+                facts.adopt(origin, attached=adapter.attached(self._model))
             base = facts.base
             if base is None:
                 raise BaseUnknown(

@@ -25,7 +25,7 @@ from ._weakmap import WeakIdMap
 from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
-from .exceptions import InvalidOption, Stuck
+from .exceptions import DispatcherClosed, Stuck
 from .handle import SaveHandle
 from .policies import Outcome
 from .protocols import Driver
@@ -122,7 +122,7 @@ class Dispatcher:
             save.update_fields = update_fields
             save.force_insert = force_insert
             save.discard = discard
-            key = self._ordering_key(port, model, bound)
+            key = bound.ordering_key(port, model)
             identity = bound.identity_of(model)
             if identity is not None and (check_identity := getattr(backend, "check_identity", None)) is not None:
                 check_identity(identity)
@@ -136,7 +136,7 @@ class Dispatcher:
                 save.snapshot = adapter.snapshot(model, check=verb in (Verb.SAVE, Verb.PATCH))
                 if origin is not None and port.is_home(model) and origin.stored and facts.unsettled == 1:
                     # Asked again, because the snapshot may have loaded what was expired.
-                    facts.adopt(adapter.origin(model) or origin)
+                    facts.adopt(adapter.origin(model) or origin, attached=adapter.attached(model))
                 if facts.unsettled == 1 and verb in (Verb.SAVE, Verb.PATCH) and save.record.life is Life.LIVE:
                     _attempt.check_version(save)
             except BaseException:
@@ -147,8 +147,13 @@ class Dispatcher:
             if not save.passes_halt:
                 save.before, facts.last = facts.last, save
             with self._engine.deciding as ledger:
-                effects = ledger.fill(save)
+                refused = ledger.closed  # since the place was taken; what is not accepted yet is not waited for
+                effects = ledger.withdraw(save) if refused else ledger.fill(save)
+            if refused and facts.last is save:
+                facts.last = save.before
         self._engine.run(effects)
+        if refused:
+            raise DispatcherClosed
         return save
 
     def port(self, backend: Any) -> Port:
@@ -193,18 +198,6 @@ class Dispatcher:
                 effects = ledger.identify(port, facts.record.current(), model_type, identity)
             facts.declare(base, version)
         self._engine.run(effects)
-
-    @staticmethod
-    def _ordering_key(port: Port, model: Any, bound: Bound) -> Any:
-        choose = bound.binding.ordering_key
-        if choose is None:
-            return None
-        key = choose(model)
-        try:
-            hash(key)
-        except TypeError:
-            raise InvalidOption(f"an ordering key must be hashable; this one is a {type(key).__name__}") from None
-        return port, key
 
     # Handles and chains
 

@@ -64,11 +64,14 @@ class MappedAdapter:
         taken = {}
         for name in columns:
             if name in values:
+                value = values[name]
+                if hasattr(value, "__clause_element__") or hasattr(value, "_annotations"):
+                    raise SnapshotError(f"{type(model).__qualname__}.{name} is an SQL expression; set a plain value")
                 try:
-                    taken[name] = _copied(values[name])
+                    taken[name] = plain_copy(value)
                 except Exception as error:
                     raise SnapshotError(
-                        f"{type(model).__qualname__}.{name} cannot be copied ({type(error).__name__}: {error})"
+                        f"{type(model).__qualname__}.{name} cannot be copied ({type(error).__name__})"
                     ) from error
         return taken
 
@@ -225,12 +228,6 @@ def _names_by_alias(model_type: type) -> dict[str, str]:
         for alias in (info.alias, info.validation_alias, info.serialization_alias)
         if isinstance(alias, str)
     }
-
-
-def _copied(value: Any) -> Any:
-    if hasattr(value, "__clause_element__") or hasattr(value, "_annotations"):
-        raise TypeError("it is an SQL expression; set a plain value")
-    return plain_copy(value)
 
 
 def _committed(state: InstanceState[Any], name: str) -> Any | Missing:

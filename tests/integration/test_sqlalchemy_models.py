@@ -139,7 +139,8 @@ def test_an_object_of_a_session_is_saved_past_it(dispatcher: Dispatcher, engine:
         assert written() == []
         note.text = "d"
         note.save().result(10)
-        assert "SET text=?, version=?" in written()[0]
+        # The list may have been loaded anew by the Session, or changed in place: it counts as changed.
+        assert "SET text=?, tags=?, version=?" in written()[0]
 
 
 def test_a_json_list_edited_in_place_is_saved(dispatcher: Dispatcher, engine: sa.Engine) -> None:

@@ -184,6 +184,19 @@ def test_a_value_changed_in_place_is_written(engine: sa.Engine) -> None:
     assert row(engine, 1)["notes"] == '{"x": 1, "y": 2}'
 
 
+def test_a_value_that_was_loaded_anew_is_not_taken_for_unchanged(engine: sa.Engine, session: orm.Session) -> None:
+    """Set back to what we stored once, after somebody else's value was loaded, it is written again."""
+    book = Book(title="a", notes={"x": 1})
+    book.save().result(10)
+    session.add(book)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE books SET notes = '{\"x\": 2}'"))
+    session.refresh(book)
+    session.commit()
+    book.save({"notes": {"x": 1}}).result(10)
+    assert row(engine, 1)["notes"] == '{"x": 1}'
+
+
 def test_pending_is_refused(engine: sa.Engine, session: orm.Session) -> None:
     """An object that the Session will insert is refused, with the remedy; expunged, it is saved."""
     book = Book(title="a")

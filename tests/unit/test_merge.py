@@ -114,22 +114,24 @@ def test_what_is_in_doubt_stays_so() -> None:
     facts = Facts(None)
     facts.confirm({"id": 7, "total": 1, "mood": "good"}, {}, 3)
     facts.forget({"total": 2, "mood": "bad"}, version=True)
-    facts.adopt(Origin({"total": 1, "mood": "good"}, stored=True, version=3))
+    facts.adopt(Origin({"total": 1, "mood": "good"}, stored=True, version=3), attached=False)
     assert (facts.base, facts.version) == ({"id": 7}, None)
     facts.confirm({"total": 2}, {}, 4)
-    facts.adopt(Origin({"total": 2, "mood": "good"}, stored=True, version=4))
+    facts.adopt(Origin({"total": 2, "mood": "good"}, stored=True, version=4), attached=False)
     assert (facts.base, facts.version) == ({"id": 7, "total": 2}, 4)
     facts.declare({"mood": "bad"}, 5)
-    facts.adopt(Origin(None, stored=True, version=5))
+    facts.adopt(Origin(None, stored=True, version=5), attached=False)
     assert (facts.base, facts.version) == ({"mood": "bad"}, 5)
 
 
 def test_adopting_what_the_library_knows() -> None:
     """It overlays what we know ourselves; without any base it is the base."""
     facts = Facts(None)
-    facts.adopt(Origin({"id": 7, "total": 1}, stored=True, version=1))
-    facts.adopt(Origin({"total": 2}, stored=True, version=2))
+    facts.adopt(Origin({"id": 7, "total": 1}, stored=True, version=1), attached=False)
+    facts.adopt(Origin({"total": 2}, stored=True, version=2), attached=False)
     assert (facts.base, facts.version) == ({"id": 7, "total": 2}, 2)
+    facts.adopt(Origin({"total": 3}, stored=True, version=3), attached=True)
+    assert (facts.base, facts.version) == ({"total": 3}, 3)
 
 
 def test_catching_up() -> None:

@@ -22,6 +22,7 @@ from chained_models import (
     Conflict,
     Deleted,
     Dispatcher,
+    DispatcherClosed,
     Gone,
     Guarantee,
     IdentityChanged,
@@ -909,6 +910,50 @@ def test_an_identity_that_no_url_can_carry_is_refused_at_the_call(dispatcher: Di
     backend.close()
 
 
+def test_a_save_that_is_being_prepared_when_the_dispatcher_closes_is_refused() -> None:
+    """It was not accepted yet, so `save()` raises, and nothing is sent after `close()`."""
+    backend, dispatcher = Scripted(), Dispatcher("inline")
+
+    @dataclasses.dataclass
+    class Slow(ChainedSaveMixin, backend=backend, dispatcher=dispatcher):
+        id: int | None = None
+        part: Any = None
+
+    class Closing:
+        def __deepcopy__(self, memo: Any) -> Closing:
+            dispatcher.close(0.01)
+            return self
+
+    slow = Slow(part=Closing())
+    with pytest.raises(DispatcherClosed):
+        slow.save()
+    assert backend.operations == []
+
+
+def test_two_chains_that_become_one_wait_for_the_answer() -> None:
+    """What is queued of the object that got the known identity is bound when the answer has been merged, not before."""
+    backend = Scripted()
+    with Dispatcher("threads") as threads:
+        Basket.bind(backend, dispatcher=threads, ordering_key=lambda basket: basket.total)
+        _two_chains_become_one(backend)
+
+
+def _two_chains_become_one(backend: Scripted) -> None:
+    known = Basket(id=5, total=1)
+    fresh = Basket(total=2)
+    backend.script = [Answer({"id": 5, "items": ["given"]})]
+    late: list[Any] = []
+    known.chain.pause()
+    waiting = known.save()
+    fresh.chain.on("request", lambda event: late or late.append(fresh.save()))
+    fresh.chain.on("sync", lambda event: known.chain.resume())
+    fresh.save().result(5)
+    late[0].result(5)
+    waiting.result(5)
+    assert late[0].operation.values["items"] == ["given"]
+    assert late[0].operation.identity == 5
+
+
 def test_an_ordering_key_puts_models_in_one_chain(backend: Scripted) -> None:
     """Models of one key share a chain; a record with unsettled saves stays in the chain they are in."""
     Basket.bind(backend, ordering_key=lambda basket: basket.total)
@@ -922,6 +967,17 @@ def test_an_ordering_key_puts_models_in_one_chain(backend: Scripted) -> None:
     two.chain.resume()
     assert [handle.outcome for handle in handles] == [Outcome.SAVED] * 3
     assert [operation.identity for operation in backend.operations] == [3, 1, 2, 1]
+
+
+def test_another_identity_cannot_be_marked_as_saved(backend: Scripted) -> None:
+    """A stored object keeps its identity; `mark_saved()` does not believe another one."""
+    basket = Basket()
+    basket.save()
+    basket.id = 99
+    with pytest.raises(IdentityChanged):
+        basket.chain.mark_saved()
+    basket.id = 1
+    assert basket.save().outcome is Outcome.SAVED
 
 
 def test_identity_set_by_hand_while_nothing_was_sent(backend: Scripted) -> None:

@@ -154,6 +154,7 @@ def test_postgres_with_keys(postgres: sa.Engine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sqlite_ten_times(sqlite: sa.Engine) -> None:
     """100,000 saves reach an SQLite file, in order."""
     save_from_threads(SQLAlchemyBackend(sqlite, lane=Lane(max_in_flight=2)), MODELS, SAVES * 10)
@@ -161,6 +162,7 @@ def test_sqlite_ten_times(sqlite: sa.Engine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_postgres_ten_times(postgres: sa.Engine) -> None:
     """100,000 saves reach PostgreSQL, in order."""
     save_from_threads(SQLAlchemyBackend(postgres, lane=Lane(max_in_flight=5)), MODELS, SAVES * 10)

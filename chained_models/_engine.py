@@ -121,7 +121,8 @@ class Engine:
                     driver = save.port.driver
                     # One of the same thing (it was moved here from another chain) builds on the answer that is merged first.
                     line = behind if save.record.current() in ended else jobs
-                    line.append((driver, Job(partial(self._attempt, save, token), save.context)))
+                    # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
+                    line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
                     if driver.overlaps:
                         self._look_after(save.port.lane, driver, driver.now() + save.timeout)
                 case Wake(save, token, delay):

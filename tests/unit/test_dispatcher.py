@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
-from chained_models import Abandoned, Dispatcher, InvalidOption, Lane, Outcome, Stuck, UnsupportedBackend, WouldDeadlock
+from chained_models import (
+    Abandoned,
+    Dispatcher,
+    InvalidOption,
+    Lane,
+    Outcome,
+    RetryPolicy,
+    SaveEvent,
+    Stuck,
+    Unauthenticated,
+    UnsupportedBackend,
+    WouldDeadlock,
+)
 from chained_models.drivers.inline import InlineDriver
 
 from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, baskets, threads_of_ours
@@ -173,8 +185,6 @@ def test_flush_takes_back_the_timer() -> None:
 
 def test_an_attempt_over_all_its_time_is_given_up_in_real_time() -> None:
     """The real timer looks after it, twice: at the end of the attempt's time, and at the end of all."""
-    from chained_models import RetryPolicy
-
     backend = Scripted()
     backend.hold()
     with Dispatcher() as dispatcher:
@@ -183,6 +193,25 @@ def test_an_attempt_over_all_its_time_is_given_up_in_real_time() -> None:
         with pytest.raises(Abandoned):
             handle.result(PATIENCE)
         backend.release()
+
+
+def test_an_attempt_may_start_while_the_one_before_it_is_told_of() -> None:
+    """A receiver that signs in again resumes the lane, and the next attempt runs beside it, in a context of its own."""
+    backend = Scripted()
+    backend.failures.append(Unauthenticated())
+    started = threading.Event()
+    with Dispatcher("threads") as dispatcher:
+        basket = baskets(backend, dispatcher=dispatcher, timeout=1, retry=RetryPolicy(timeout=2))()
+        waited: list[bool] = []
+
+        def sign_in(_: SaveEvent) -> None:
+            backend.started = started.set
+            backend.lane.resume()
+            waited.append(started.wait(PATIENCE))
+
+        basket.chain.on("retry", sign_in)
+        assert basket.save().result(PATIENCE) is basket
+    assert waited == [True]
 
 
 def test_a_dropped_dispatcher_is_forgotten_by_its_lanes() -> None:

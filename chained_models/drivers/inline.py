@@ -110,10 +110,11 @@ class InlineDriver:
                 due = self._wakes[0][0] - self.now() if self._wakes else None
                 call = heapq.heappop(self._wakes)[2] if due is not None and due <= 0 else None
             if call is not None:
-                here.jobs.extend(call())
-            elif not here.jobs and not self._left:
+                self._work(call)
+            elif here.jobs or self._left:
+                self._work()
+            else:
                 return due
-            self._work()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         self.clock.wait(condition, seconds)
@@ -129,10 +130,12 @@ class InlineDriver:
         """The child has none of the parent's work."""
         self.__init__(self.clock)  # type: ignore[misc]
 
-    def _work(self) -> None:
+    def _work(self, call: Callable[[], Iterable[Job]] | None = None) -> None:
         here = self._here
-        here.working = True
+        here.working = True  # also while a wake-up is made: the next one that is due must not be made inside it
         try:
+            if call is not None:
+                here.jobs.extend(call())
             while here.jobs or self._left:
                 try:
                     job = here.jobs.popleft() if here.jobs else self._left.popleft()

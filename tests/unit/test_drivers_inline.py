@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,6 +86,22 @@ def test_wake_ups_are_made_when_somebody_helps() -> None:
     clock.time = 3
     assert driver.help() is None
     assert done == ["first", "second"]
+
+
+def test_wake_ups_that_are_due_together_are_made_on_a_flat_stack() -> None:
+    """Starting the job of one does not make the next one inside it: after a long pause there may be thousands."""
+    clock = VirtualClock()
+    driver, done = InlineDriver(clock), []
+
+    def wake(n: int) -> Iterable[Job]:
+        driver.start(job(lambda: done.append(n)))
+        return ()
+
+    for n in range(5_000):
+        driver.wake_at(1, partial(wake, n))
+    clock.time = 1
+    assert driver.help() is None
+    assert done == list(range(5_000))
 
 
 def test_a_cancelled_wake_up_is_not_made() -> None:

@@ -90,7 +90,15 @@ class Announcer:
         if self.here(save):
             self.emit(name, save, **about)
         else:
-            save.delivery.put(lambda: void(self.emit(name, save, **about)))
+            self.deliver(save, lambda: void(self.emit(name, save, **about)))
+
+    @staticmethod
+    def deliver(save: SaveHandle[Any], call: Callable[[], None]) -> None:
+        """Have `call` made by the target of `save`. If that is gone it is made here; what interrupts it is kept for later."""
+        try:
+            save.delivery.put(call)
+        except BaseException as interrupt:  # noqa: BLE001 - raised again when all that was decided has been carried out
+            save.interrupt = interrupt
 
     def emit(
         self,

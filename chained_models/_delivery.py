@@ -36,13 +36,13 @@ class Delivery:
         """Have `call` made by the target; by this thread if the target is gone."""
         self._calls.append(call)
         if self._closed():
-            self.make_calls()
+            self._make_all_calls()
             return
         try:
             self._post(self._come)
         except Exception:
             logger.warning("a delivery target refused; its calls are made elsewhere", exc_info=True)
-            self.make_calls()
+            self._make_all_calls()
             return
         for sleeper in list(self._sleepers):
             with sleeper:
@@ -69,6 +69,17 @@ class Delivery:
     @property
     def has_calls(self) -> bool:
         return bool(self._calls)
+
+    def _make_all_calls(self) -> None:
+        # Also after one that raises: nobody else comes for the others.
+        interrupt: BaseException | None = None
+        while self._calls:
+            try:
+                self.make_calls()
+            except BaseException as raised:  # noqa: BLE001 - raised again when all have been made
+                interrupt = interrupt or raised
+        if interrupt is not None:
+            raise interrupt
 
     def _come(self) -> None:
         self.thread = threading.get_ident()

@@ -139,7 +139,7 @@ class Engine:
             if self.announcer.here(one.save):
                 jobs += self._finish(one.save, release=one.release)
             else:
-                one.save.delivery.put(partial(self._finish_there, one.save, behind, release=one.release))
+                self.announcer.deliver(one.save, partial(self._finish_there, one.save, behind, release=one.release))
                 behind = []
         return jobs + behind
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import Abandoned, Dispatcher, Outcome, WouldDeadlock, WrongLoop
+from chained_models import Abandoned, Dispatcher, Lane, Outcome, WouldDeadlock, WrongLoop
 
 from .scripted import PATIENCE, AsyncScripted, Basket, Scripted, baskets
 
@@ -393,6 +393,34 @@ def test_a_target_that_raises_is_done_without(caplog: pytest.LogCaptureFixture) 
         assert in_thread(lambda: [handle.result(PATIENCE) for handle in handles]) == [basket] * 3
         assert len(where) == 3
     assert "made elsewhere" in caplog.text
+
+
+@pytest.mark.parametrize("driver", ["inline", "threads"])
+def test_an_interrupt_where_the_target_is_gone_leaves_all_others_free(driver: str) -> None:
+    """All that was decided together is carried out: every save settles, and the chain that waited for the lane goes on."""
+
+    def refuse(call: Callable[[], None]) -> None:
+        raise RuntimeError("the window is closed")
+
+    def storm(event: Any) -> None:
+        raise KeyboardInterrupt
+
+    backend = Scripted(lane=Lane(1))
+    with closing(in_thread(lambda: Dispatcher(driver, deliver=refuse))) as dispatcher:
+        kind = baskets(backend, dispatcher=dispatcher)
+        basket, other = kind(), kind(name="other")
+        basket.chain.on("sync", storm)
+        basket.chain.on("cancelled", storm)
+        backend.lane.pause()
+        handles = [basket.save(), other.save()]
+        with contextlib.suppress(KeyboardInterrupt):
+            backend.lane.resume()
+        assert [handle.exception(PATIENCE) for handle in handles] == [None, None]
+        basket.chain.pause()
+        handles = [basket.save() for _ in range(3)]
+        with pytest.raises(KeyboardInterrupt):
+            basket.chain.clear()
+        assert [handle.cancelled() for handle in handles] == [True] * 3
 
 
 def test_the_target_may_be_another_thread_than_the_one_that_made_the_dispatcher() -> None:

@@ -100,3 +100,19 @@ def test_a_call_may_raise_and_the_others_stay() -> None:
         delivery.make_calls()
     delivery.make_calls()
     assert made == [1]
+
+
+def test_of_a_target_that_is_gone_all_calls_are_made_although_one_raises() -> None:
+    """Nobody else comes for the others."""
+    made: list[int] = []
+    closed = False
+    delivery = Delivery(Target(), 0, lambda: closed)
+
+    def storm() -> None:
+        raise KeyboardInterrupt
+
+    delivery.put(storm)
+    closed = True
+    with pytest.raises(KeyboardInterrupt):
+        delivery.put(lambda: made.append(1))
+    assert made == [1]

@@ -22,7 +22,7 @@ from ._announcer import Announcer
 from ._answer import merge
 from ._lane import Lane, LaneState
 from ._ledger import Ledger
-from ._machine import Chain, Effect, Idle, Settled, Start, Wake
+from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
 from ._merge import Merged
 from ._waiting import Patience
 from .drivers import Drivers
@@ -64,13 +64,16 @@ class _Deciding:
 
     def __enter__(self) -> Ledger:
         self._lock.acquire()
-        if self._inside:
+        try:
+            if self._inside:
+                raise WouldDeadlock(
+                    "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
+                )
+            self._ledger.machine.now = self._clock()
+        except BaseException:  # also what the clock raises: without __exit__ the lock would be held for ever
             self._lock.release()
-            raise WouldDeadlock(
-                "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
-            )
+            raise
         self._inside = True
-        self._ledger.machine.now = self._clock()
         return self._ledger
 
     def __exit__(self, *_: object) -> None:
@@ -124,7 +127,7 @@ class Engine:
                     # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
                     line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
                     if driver.overlaps:
-                        self._look_after(save.port.lane, driver, driver.now() + save.timeout)
+                        self._look_after(save.port.lane, driver, driver.now() + min(save.timeout, time_left(save)))
                 case Wake(save, token, delay):
                     driver = save.port.driver
                     driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
@@ -230,8 +233,13 @@ class Engine:
         with self.deciding:
             if when >= lane.look_at:
                 return
-            lane.look_at = when
-        lane.unlook = driver.wake_at(when, partial(self._look, lane, driver, when))
+            replaces, lane.look_at = lane.look_at != float("inf"), when
+        unlook: Callable[[], object] = driver.wake_at(when, partial(self._look, lane, driver, when))
+        with self.deciding:
+            if kept := lane.look_at == when:
+                unlook, lane.unlook = lane.unlook, unlook
+        if replaces or not kept:
+            unlook()
 
     def _look(self, lane: LaneState[Chain], driver: Driver, when: float) -> list[Job]:
         """Give up attempts that are over the time for all attempts."""
@@ -255,9 +263,11 @@ class Engine:
             self.run(effects)
 
     def look_no_more(self) -> None:
-        """Nothing is in flight, so nobody need look after it: take back the timers."""
-        with self.deciding:
+        """Take back the timers of lanes where nothing is in flight that could still be given up."""
+        with self.deciding as ledger:
+            current = ledger.machine.is_current
             lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf")]
+            lanes = [lane for lane in lanes if not any(current(save, token) for token, save in lane.slots.items())]
             for lane in lanes:
                 lane.look_at = float("inf")
         for lane in lanes:

@@ -294,7 +294,8 @@ class Ledger:
             return []
         waiting = (SaveState.PREPARING, SaveState.QUEUED)
         mine = [one for one in _saves(chain) if one.state in waiting and one.record.current() is known]
-        return self.machine.move_to(other, mine)
+        # Only if there is something: `adopt` has nowhere to put effects, and without moves there are none of ours.
+        return self.machine.move_to(other, mine) if mine else []
 
     def _adopt_late(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
         """The late end of an abandoned create still tells the identity, if nothing newer did."""

@@ -15,6 +15,7 @@ import pytest
 from chained_models import (
     Abandoned,
     Dispatcher,
+    InDoubt,
     InvalidOption,
     Lane,
     Outcome,
@@ -22,12 +23,13 @@ from chained_models import (
     SaveEvent,
     Stuck,
     Unauthenticated,
+    Unavailable,
     UnsupportedBackend,
     WouldDeadlock,
 )
 from chained_models.drivers.inline import InlineDriver
 
-from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, baskets, threads_of_ours
+from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, ThreadsByHand, VirtualClock, baskets, threads_of_ours
 
 
 def test_a_driver_is_given_by_name_or_as_an_object() -> None:
@@ -181,6 +183,101 @@ def test_flush_takes_back_the_timer() -> None:
             dispatcher.flush(PATIENCE)
             assert not driver._wakes
             assert dispatcher.port(backend).lane.look_at == float("inf")
+
+
+def test_a_look_that_comes_earlier_replaces_the_one_that_was_arranged() -> None:
+    """One timer a lane, whatever times its attempts have."""
+    backend = Scripted()
+    with Dispatcher("threads") as dispatcher:
+        kind = baskets(backend, dispatcher=dispatcher)
+        driver: Any = dispatcher.port(backend).driver
+        backend.hold()
+        for timeout in (30, 20, 10, 25):
+            kind().save(timeout=timeout)
+            assert len(driver._wakes) == 1
+        backend.release()
+
+
+def test_a_flush_leaves_the_timer_to_attempts_that_came_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or one of them that hangs would never be given up."""
+    backend = Scripted()
+    with Dispatcher("threads") as dispatcher:
+        basket = baskets(backend, dispatcher=dispatcher, timeout=0.01, retry=RetryPolicy(timeout=0.03))(id=7)
+        basket.save()
+        take_back = dispatcher._engine.look_no_more
+        late: list[Any] = []
+
+        def save_first() -> None:
+            backend.hold()
+            late.append(basket.save())
+            take_back()
+
+        monkeypatch.setattr(dispatcher._engine, "look_no_more", save_first)
+        dispatcher.flush(PATIENCE)
+        monkeypatch.undo()
+        with pytest.raises(Abandoned):
+            late[0].result(PATIENCE)
+        backend.release()
+
+
+def test_an_attempt_is_looked_after_when_the_time_for_all_of_them_is_over() -> None:
+    """Not only when its own would be, which may be much later."""
+    driver, backend = ThreadsByHand(), Scripted()
+    backend.failures.append(Unavailable(retry_after=25))
+    policy = RetryPolicy(wait_initial=25, wait_jitter=0, timeout=30)
+    with Dispatcher(driver) as dispatcher:
+        basket = baskets(backend, dispatcher=dispatcher, timeout=20, retry=policy)(id=7)
+        handle = basket.save()
+        with driver.news:
+            assert driver.news.wait_for(lambda: len(driver.alarms) == 2, PATIENCE)
+        driver.advance(21)
+        backend.hold()
+        driver.advance(4)
+        driver.advance(5)
+        with pytest.raises(Abandoned) as raised:
+            handle.result(PATIENCE)
+        assert isinstance(raised.value.__cause__, InDoubt)
+        backend.release()
+
+
+def test_a_clock_that_raises_leaves_the_dispatcher_free() -> None:
+    """What it raises comes out of the verb; others still get in."""
+
+    class Broken(VirtualClock):
+        broken = False
+
+        def now(self) -> float:
+            if self.broken:
+                raise RuntimeError("no time")
+            return super().now()
+
+    clock = Broken()
+    dispatcher = Dispatcher(InlineDriver(clock))
+    basket = baskets(Scripted(), dispatcher=dispatcher)()
+    clock.broken = True
+    with pytest.raises(RuntimeError, match="no time"):
+        basket.save()
+    clock.broken = False
+    thread = threading.Thread(target=basket.save, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_room_in_the_lane_is_not_given_away_where_nobody_takes_it() -> None:
+    """A paused object that turns out to be one with a chain brings its pause along, and starts nothing on paper."""
+    backend = Scripted(lane=Lane(1))
+    with Dispatcher("threads") as dispatcher:
+        kind = baskets(backend, dispatcher=dispatcher)
+        backend.hold()
+        handles = [kind(id=identity).save() for identity in (1, 7, 8)]
+        backend.lane.max_in_flight = 3
+        late = kind()
+        late.chain.pause()
+        late.id = 7
+        late.chain.resume()
+        backend.release()
+        assert [handle.exception(PATIENCE) for handle in handles] == [None] * 3
 
 
 def test_an_attempt_over_all_its_time_is_given_up_in_real_time() -> None:

@@ -125,7 +125,7 @@ class Announcer:
             bool(events.everywhere)
             or save.facts.receivers is not None
             or bool(save._done_callbacks)
-            or any(hasattr(save.model, method) for method in _METHODS.values())
+            or any(hasattr(type(save.model), method) for method in _METHODS.values())
             or not self.here(save)
         )
 
@@ -135,7 +135,8 @@ class Announcer:
         if save.facts.receivers is not None:
             receivers += save.facts.receivers.of(name, save.model)
         method = _METHODS.get(name)
-        own = None if method is None else getattr(save.model, method, None)
+        # Asked of the class first: what a `__getattr__` of the model's raises must not end the chain.
+        own = None if method is None or not hasattr(type(save.model), method) else getattr(save.model, method)
         return [*receivers, own] if callable(own) else receivers
 
 

@@ -151,7 +151,9 @@ class Engine:
         answer: Answer | None = None
         error: BaseException | None = None
         try:
-            answer = yield from _attempt.execute(save, partial(self.announcer.tell, "request", save))
+            # Else it was given up before a thread had time for it, and must not be sent any more.
+            if self.ledger.machine.is_current(save, token):
+                answer = yield from _attempt.execute(save, partial(self.announcer.tell, "request", save))
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
@@ -166,7 +168,7 @@ class Engine:
         return [job for driver, job in jobs if driver is mine]
 
     def _completed(self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
-        guarantee = Guarantee.PLAIN if error is None else guarantee_of(save.backend, save.binding.model.type)
+        guarantee = Guarantee.PLAIN if error is None else _guarantee(save)
         with self.deciding as ledger:
             effects, verdict, current = ledger.completed(save, token, answer, error, guarantee, random())
         if not current:
@@ -244,7 +246,7 @@ class Engine:
     def _look(self, lane: LaneState[Chain], driver: Driver, when: float) -> list[Job]:
         """Give up attempts that are over the time for all attempts."""
         saves = list(lane.slots.values())
-        guarantees = {save.seq: guarantee_of(save.backend, save.binding.model.type) for save in saves}
+        guarantees = {save.seq: _guarantee(save) for save in saves}
         with self.deciding as ledger:
             if when != lane.look_at:
                 return []  # another look has been arranged since
@@ -304,6 +306,14 @@ class Engine:
             effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
         self.run(effects)
         self.announcer.rescue()
+
+
+def _guarantee(save: SaveHandle[Any]) -> Guarantee:
+    try:
+        return guarantee_of(save.backend, save.binding.model.type)
+    except Exception as error:  # noqa: BLE001 - a backend's bug; its save settles all the same
+        logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
+        return Guarantee.PLAIN
 
 
 def _start(jobs: Jobs) -> None:

@@ -327,6 +327,8 @@ class Ledger:
 
     def retry(self, chain: Chain, successor: SaveHandle[Any]) -> list[Effect]:
         """Send the failed save of a halted chain again, as a new one with the same payload and key."""
+        if self.closed:
+            raise DispatcherClosed
         record = successor.record.current()
         record.unsettled += 1
         record.patches += successor.verb is Verb.PATCH

@@ -93,6 +93,8 @@ class Dispatcher:
         timeout: float | None = None,
     ) -> SaveHandle[Any]:
         """Accept one save: take its place in line, take the snapshot, and start it if nothing is in its way."""
+        if self.closed:
+            raise DispatcherClosed  # before anything is claimed for it
         port = self.port(backend)
         port.driver.claim()
         port.driver.help()
@@ -256,6 +258,8 @@ class Dispatcher:
         halted: Any = getattr(self.chain_state(key), "halted", None)
         if halted is None:
             return None
+        halted.port.driver.claim()
+        halted.port.driver.help()
         with halted.facts.latch, self._engine.deciding as ledger:
             chain: Any = self.chain_state(key)
             if chain is None or chain.halted is not halted:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
+from .._weakmap import WeakIdMap
 from ..exceptions import InvalidOption, UnsupportedBackend
 from ..protocols import Driver
 
@@ -41,7 +42,8 @@ class Drivers:
     def __init__(self, given: Driver | str | None) -> None:
         self._given = make(given) if isinstance(given, str) else given
         self._threads: Driver | None = None
-        self._all: list[Driver] = [] if self._given is None else [self._given]
+        # By their backends, and no longer than these live: a program may make one for each user it acts for.
+        self._of_coroutines: WeakIdMap[Any, Driver] = WeakIdMap()
 
     def now(self) -> float:
         """The time by which all of them go."""
@@ -62,16 +64,15 @@ class Drivers:
         if self._given is not None:
             return self._given
         if _is_coroutine(backend):
-            driver = make("asyncio")
-        elif self._threads is not None:
-            return self._threads
-        else:
-            driver = self._threads = make("threads")
-        self._all.append(driver)
-        return driver
+            return self._of_coroutines.setdefault(backend, make("asyncio"))
+        if self._threads is None:
+            self._threads = make("threads")
+        return self._threads
 
     def __iter__(self) -> Iterator[Driver]:
-        return iter(list(self._all))
+        shared = self._threads if self._given is None else self._given
+        yield from () if shared is None else (shared,)
+        yield from self._of_coroutines.values()
 
 
 def _is_coroutine(backend: Any) -> bool:

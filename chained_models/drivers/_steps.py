@@ -20,9 +20,16 @@ def _run(job: Job) -> Iterable[Job]:
             try:
                 result = call()
             except BaseException as error:  # noqa: BLE001 - the steps decide, and settle the save in every case
-                call, _ = steps.throw(error)
+                call, _ = steps.throw(leaked(error) if isinstance(error, GeneratorExit) else error)
             else:
                 call, _ = steps.send(result)
     except StopIteration as stop:
         following: Iterable[Job] = stop.value
         return following
+
+
+def leaked(error: GeneratorExit) -> RuntimeError:
+    """A GeneratorExit that a call raised, as something that does not end the steps themselves; as StopIteration becomes one."""
+    replaced = RuntimeError("a call raised GeneratorExit")
+    replaced.__cause__ = error
+    return replaced

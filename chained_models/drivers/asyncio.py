@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
 from ..exceptions import WrongLoop
 from ..protocols import Job, Steps
+from ._steps import leaked
 
 logger = logging.getLogger("chained_models")
 
@@ -94,7 +96,6 @@ class AsyncioDriver:
 
     def _reset(self) -> None:
         self._owner: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
         self._borrowed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming = threading.RLock()
@@ -114,16 +115,17 @@ class AsyncioDriver:
             owner = self._owner
             if owner is None:
                 if running is not None:
-                    self._owner, self._thread = running, threading.get_ident()
+                    self._owner = running
                 else:
-                    self._owner, thread = _background.join()
-                    self._thread, self._borrowed = thread.ident or 0, True
+                    self._owner, _ = _background.join()
+                    self._borrowed = True
             elif running is not None and running is not owner and not self._borrowed:
                 raise WrongLoop
 
     def owns_thread(self) -> bool:
+        # Asked of the loop, not of the thread that claimed it: a loop may go on in another one.
         owner = self._owner
-        return owner is not None and threading.get_ident() == self._thread and owner.is_running()
+        return owner is not None and asyncio._get_running_loop() is owner
 
     def now(self) -> float:
         return time.monotonic()
@@ -144,7 +146,8 @@ class AsyncioDriver:
         def arm() -> None:
             owner = self._owner
             if not cancelled and owner is not None:
-                timers.append(owner.call_later(max(0.0, when - self.now()), wake))
+                # In no context: that of the caller may hold the backend, which would then live as long as its lane.
+                timers.append(owner.call_later(max(0.0, when - self.now()), wake, context=Context()))
 
         def disarm() -> None:
             for timer in timers:
@@ -210,6 +213,7 @@ class AsyncioDriver:
             logger.error("a job raised; the loop goes on", exc_info=error)
 
     async def _run(self, steps: Steps) -> None:
+        task = asyncio.current_task()
         try:
             call, seconds = next(steps)
             while True:
@@ -224,6 +228,9 @@ class AsyncioDriver:
                         self._forget()
                         steps.close()
                         raise
+                    if isinstance(error, GeneratorExit) and _current_task() is task:
+                        # Raised by the call; thrown in from outside, when the task is dropped, it ends the steps.
+                        error = leaked(error)
                     call, seconds = steps.throw(error)
                 else:
                     call, seconds = steps.send(result)
@@ -244,6 +251,10 @@ class AsyncioDriver:
         if owner is not None:
             logger.warning("an event loop was closed while saves belonged to it; those that it had are given up")
             self.lost()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    return None if asyncio._get_running_loop() is None else asyncio.current_task()
 
 
 def _is_cancelled() -> bool:

@@ -260,6 +260,39 @@ async def test_an_interrupt_out_of_a_backend_settles_its_save(world: World, capl
 
 
 @everywhere
+async def test_a_generator_exit_out_of_a_backend_settles_its_save(world: World) -> None:
+    """It looks like the end of the steps that carry the attempt out, and is none."""
+    basket = world.bind()(id=7)
+    world.backend.failures.append(GeneratorExit())
+    assert await world.end(*save_each(basket, range(2))) == [ABANDONED, SAVED]
+
+
+@everywhere
+async def test_a_backend_that_cannot_say_what_it_guarantees_guarantees_nothing(world: World) -> None:
+    """Its saves settle all the same, and their chain goes on."""
+    basket = world.bind()(id=7)
+
+    def guarantee(model: type) -> Any:
+        raise RuntimeError("no idea")
+
+    world.backend.guarantee = guarantee
+    world.backend.failures.append(Rejected())
+    assert await world.end(*save_each(basket, range(2))) == [FAILED, SAVED]
+
+
+@everywhere
+async def test_a_model_that_raises_for_names_that_it_does_not_have_is_saved(world: World) -> None:
+    """Whether it has receivers of its own is not asked of its `__getattr__`, which may raise what it likes."""
+
+    class Strict(Basket):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    Strict.bind(world.backend, dispatcher=world.dispatcher)
+    assert await world.end(*save_each(Strict(), range(2))) == [SAVED, SAVED]
+
+
+@everywhere
 async def test_an_interrupt_leaves_other_chains_free(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """What was to start together with the interrupted save starts all the same."""
     kind = world.bind()

@@ -162,6 +162,29 @@ def test_a_closed_loop_is_forgotten(how: str, caplog: pytest.LogCaptureFixture) 
         assert kind(name="other").save().result(PATIENCE)
 
 
+def test_a_retry_finds_the_next_loop() -> None:
+    """A create that its loop left in doubt is sent again in the loop that asks for it."""
+    backend = AsyncScripted()
+    backend.hold()
+    with closing(Dispatcher()) as dispatcher:
+        basket = baskets(backend, dispatcher=dispatcher)()
+
+        async def first() -> None:
+            basket.save()
+            await in_flight(backend)
+
+        async def second() -> Any:
+            backend.release()
+            retried = basket.chain.retry()
+            assert retried is not None
+            async with asyncio.timeout(PATIENCE):
+                return await retried
+
+        asyncio.run(first())
+        assert basket.chain.halted is not None
+        assert asyncio.run(second()) is basket
+
+
 def test_a_thread_that_waits_notices_that_the_loop_was_closed() -> None:
     """It is told that the save was abandoned, instead of waiting for ever."""
     backend = AsyncScripted()

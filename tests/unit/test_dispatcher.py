@@ -15,10 +15,13 @@ import pytest
 from chained_models import (
     Abandoned,
     Dispatcher,
+    DispatcherClosed,
     InDoubt,
     InvalidOption,
     Lane,
+    OnFailure,
     Outcome,
+    Rejected,
     RetryPolicy,
     SaveEvent,
     Stuck,
@@ -309,6 +312,52 @@ def test_an_attempt_may_start_while_the_one_before_it_is_told_of() -> None:
         basket.chain.on("retry", sign_in)
         assert basket.save().result(PATIENCE) is basket
     assert waited == [True]
+
+
+def test_what_was_given_up_before_a_thread_had_time_for_it_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its outcome, and the next one may have been sent since."""
+    monkeypatch.setattr("chained_models.drivers.threads.MAX_THREADS", 1)
+    busy, backend = Scripted(), Scripted()
+    busy.hold()
+    started = threading.Event()
+    busy.started = started.set
+    with Dispatcher("threads") as dispatcher:
+        baskets(busy, dispatcher=dispatcher)().save()
+        assert started.wait(PATIENCE)
+        basket = baskets(backend, dispatcher=dispatcher, timeout=0.01, retry=RetryPolicy(timeout=0.02))(id=7)
+        assert basket.save({"n": 1}).exception(PATIENCE) is not None
+        last = basket.save({"n": 2}, timeout=PATIENCE)
+        busy.release()
+        assert last.exception(PATIENCE) is None
+    assert backend.values == [2]
+
+
+def test_a_closed_dispatcher_takes_nothing() -> None:
+    """No save, for which no loop is started either, and no retry of one that failed."""
+    backend, coroutines = Scripted(), AsyncScripted()
+    dispatcher = Dispatcher()
+    basket = baskets(backend, dispatcher=dispatcher, on_failure=OnFailure.HALT)()
+    other = baskets(coroutines, dispatcher=dispatcher)()
+    backend.failures.append(Rejected())
+    basket.save().exception(PATIENCE)
+    dispatcher.close(PATIENCE)
+    before = threading.enumerate()
+    for refused in (basket.chain.retry, basket.save, other.save):
+        with pytest.raises(DispatcherClosed):
+            refused()
+    assert [thread for thread in threading.enumerate() if thread not in before] == []
+    assert len(backend.ledger) == 1
+
+
+def test_drivers_go_with_their_backends() -> None:
+    """A program may make a backend for each user it acts for."""
+    dispatcher = Dispatcher()
+    backends = [Scripted(), AsyncScripted(), AsyncScripted()]
+    assert len({dispatcher.port(backend).driver for backend in backends}) == 3
+    assert len(list(dispatcher._drivers)) == 3
+    backends.clear()
+    gc.collect()
+    assert len(list(dispatcher._drivers)) == 1
 
 
 def test_a_dropped_dispatcher_is_forgotten_by_its_lanes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -104,6 +105,31 @@ def test_the_background_loop_can_be_left_from_its_own_thread() -> None:
     driver.start(job(driver.close))
 
 
+def test_a_loop_may_go_on_in_another_thread(driver: AsyncioDriver) -> None:
+    """The thread that claimed it is then like any other: it hops in, and may wait."""
+    loop = asyncio.new_event_loop()
+
+    async def claim() -> None:
+        driver.claim()
+        assert driver.owns_thread()
+
+    loop.run_until_complete(claim())
+    turning = threading.Event()
+    loop.call_soon(turning.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        assert turning.wait(5)
+        assert not driver.owns_thread()
+        done = threading.Event()
+        driver.wake_at(0, lambda: done.set() or ())
+        assert done.wait(5)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
 def test_a_running_loop_becomes_the_owner(driver: AsyncioDriver) -> None:
     """Jobs are its tasks; another open loop is refused, plain threads are not; a wait looks again."""
 
@@ -158,6 +184,17 @@ def test_wake_ups_come_at_their_time(driver: AsyncioDriver) -> None:
     assert driver._owner is not None
     asyncio.run_coroutine_threadsafe(asyncio.sleep(0), driver._owner).result(PATIENCE)
     assert all(timer.cancelled() for timer in driver._owner._scheduled)  # type: ignore[attr-defined]
+
+
+def test_a_wake_up_keeps_nothing_of_the_callers_context(driver: AsyncioDriver) -> None:
+    """A backend that is bound there would live as long as the lane that holds the wake-up."""
+    here: contextvars.ContextVar[str] = contextvars.ContextVar("here")
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    driver.claim()
+    context = contextvars.copy_context()
+    context.run(here.set, "kept")
+    context.run(driver.wake_at, 0, lambda: told.put(here.get("nothing")) or ())
+    assert told.get(timeout=5) == "nothing"
 
 
 def test_a_wake_up_cancelled_before_the_loop_knew_of_it_is_not_armed(driver: AsyncioDriver) -> None:

@@ -17,6 +17,7 @@ from .exceptions import (
     BackendError,
     BaseUnknown,
     ChainedModelsError,
+    ChainFull,
     Conflict,
     Deleted,
     DispatcherClosed,
@@ -44,7 +45,7 @@ from .exceptions import (
 from .handle import Handle, SaveHandle
 from .mixin import ChainedSaveMixin
 from .operation import Answer, Guarantee, Method, Operation
-from .policies import OnFailure, Outcome, RetryPolicy
+from .policies import Coalesce, OnConflict, OnFailure, Outcome, Overflow, RetryPolicy
 from .process import default_dispatcher, flush, set_default_dispatcher
 from .protocols import AsyncBackend, Backend
 
@@ -57,8 +58,10 @@ __all__ = [
     "BackendError",
     "BaseUnknown",
     "Chain",
+    "ChainFull",
     "ChainedModelsError",
     "ChainedSaveMixin",
+    "Coalesce",
     "Conflict",
     "Deleted",
     "Dispatcher",
@@ -76,9 +79,11 @@ __all__ = [
     "MissingExtra",
     "MissingIdentity",
     "NotBound",
+    "OnConflict",
     "OnFailure",
     "Operation",
     "Outcome",
+    "Overflow",
     "Rejected",
     "ReservedName",
     "RetryPolicy",

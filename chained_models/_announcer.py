@@ -14,7 +14,7 @@ from ._delivery import Delivery
 from ._merge import Merged
 from ._weakmap import WeakIdMap
 from .events import EventName, Receiver, SaveEvent
-from .handle import SaveHandle
+from .handle import Handle
 
 __all__ = ["Announcer"]
 
@@ -78,12 +78,12 @@ class Announcer:
         if self.leaving and self._target is not None:
             self._target.make_calls()
 
-    def here(self, save: SaveHandle[Any]) -> bool:
+    def here(self, save: Handle[Any]) -> bool:
         """Whether what concerns this save is to be done in this thread."""
         delivery: Delivery | None = save.delivery
         return delivery is None or self.leaving or delivery.thread == threading.get_ident()
 
-    def tell(self, name: EventName, save: SaveHandle[Any], **about: Any) -> None:
+    def tell(self, name: EventName, save: Handle[Any], **about: Any) -> None:
         """Announce something that nothing waits for, where it wants to be heard."""
         if not self._receivers(name, save):
             return
@@ -93,7 +93,7 @@ class Announcer:
             self.deliver(save, lambda: void(self.emit(name, save, **about)))
 
     @staticmethod
-    def deliver(save: SaveHandle[Any], call: Callable[[], None]) -> None:
+    def deliver(save: Handle[Any], call: Callable[[], None]) -> None:
         """Have `call` made by the target of `save`. If that is gone it is made here; what interrupts it is kept for later."""
         try:
             save.delivery.put(call)
@@ -103,7 +103,7 @@ class Announcer:
     def emit(
         self,
         name: EventName,
-        save: SaveHandle[Any],
+        save: Handle[Any],
         *,
         error: BaseException | None = None,
         delay: float | None = None,
@@ -119,24 +119,25 @@ class Announcer:
             save.interrupt = events.notify(receivers, event) or save.interrupt
         return True
 
-    def listened_to(self, save: SaveHandle[Any]) -> bool:
+    def listened_to(self, save: Handle[Any]) -> bool:
         """Whether somebody may be called when this save has ended."""
         return (
             bool(events.everywhere)
-            or save.facts.receivers is not None
+            or save.receivers is not None
             or bool(save._done_callbacks)
-            or any(hasattr(type(save.model), method) for method in _METHODS.values())
+            or any(hasattr(type(save.subject), method) for method in _METHODS.values())
             or not self.here(save)
         )
 
     @staticmethod
-    def _receivers(name: EventName, save: SaveHandle[Any]) -> list[Receiver]:
-        receivers = list(events.everywhere.of(name, save.model))
-        if save.facts.receivers is not None:
-            receivers += save.facts.receivers.of(name, save.model)
+    def _receivers(name: EventName, save: Handle[Any]) -> list[Receiver]:
+        subject = save.subject
+        receivers = list(events.everywhere.of(name, subject))
+        if save.receivers is not None:
+            receivers += save.receivers.of(name, subject)
         method = _METHODS.get(name)
         # Asked of the class first: what a `__getattr__` of the model's raises must not end the chain.
-        own = None if method is None or not hasattr(type(save.model), method) else getattr(save.model, method)
+        own = None if method is None or not hasattr(type(subject), method) else getattr(subject, method)
         return [*receivers, own] if callable(own) else receivers
 
 

@@ -17,9 +17,7 @@ from functools import partial
 from random import random
 from typing import Any
 
-from . import _attempt
 from ._announcer import Announcer
-from ._answer import merge
 from ._lane import Lane, LaneState
 from ._ledger import Ledger
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
@@ -28,10 +26,10 @@ from ._waiting import Patience
 from .drivers import Drivers
 from .events import EventName
 from .exceptions import WouldDeadlock
-from .handle import SaveHandle
+from .handle import Handle
 from .operation import Answer, Guarantee
 from .policies import Outcome, Ruling
-from .protocols import Driver, Job, Steps, guarantee_of
+from .protocols import Driver, Job, Steps
 
 __all__ = ["Engine"]
 
@@ -41,6 +39,7 @@ _EVENT_FOR: dict[Outcome, EventName] = {
     Outcome.SAVED: "sync",
     Outcome.FAILED: "error",
     Outcome.ABANDONED: "abandoned",
+    Outcome.SUPERSEDED: "superseded",
     Outcome.CANCELLED: "cancelled",
 }
 
@@ -117,13 +116,13 @@ class Engine:
         behind: Jobs = []
         effects = list(effects)
         settled = [effect for effect in effects if isinstance(effect, Settled)]
-        ended = {one.save.record.current() for one in settled}
+        ended = {one.save.thing for one in settled}
         for effect in effects:
             match effect:
                 case Start(save, token):
                     driver = save.port.driver
                     # One of the same thing (it was moved here from another chain) builds on the answer that is merged first.
-                    line = behind if save.record.current() in ended else jobs
+                    line = behind if save.thing in ended else jobs
                     # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
                     line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
                     if driver.overlaps:
@@ -146,14 +145,14 @@ class Engine:
                 behind = []
         return jobs + behind
 
-    def _attempt(self, save: SaveHandle[Any], token: int) -> Steps:
+    def _attempt(self, save: Handle[Any], token: int) -> Steps:
         """One attempt, as a job."""
         answer: Answer | None = None
         error: BaseException | None = None
         try:
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
-                answer = yield from _attempt.execute(save, partial(self.announcer.tell, "request", save))
+                answer = yield from save.work.attempt(save, partial(self.announcer.tell, "request", save))
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
@@ -167,8 +166,8 @@ class Engine:
             raise interrupt
         return [job for driver, job in jobs if driver is mine]
 
-    def _completed(self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
-        guarantee = Guarantee.PLAIN if error is None else _guarantee(save)
+    def _completed(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
+        guarantee = Guarantee.PLAIN if error is None else save.work.guarantee(save)
         with self.deciding as ledger:
             effects, verdict, current = ledger.completed(save, token, answer, error, guarantee, random())
         if not current:
@@ -181,7 +180,7 @@ class Engine:
             self.patience.changed()
         return self._carry_out(effects)
 
-    def _finish(self, save: SaveHandle[Any], *, release: bool) -> Jobs:
+    def _finish(self, save: Handle[Any], *, release: bool) -> Jobs:
         """Merge, tell, settle, and let the next one go. Returns the jobs that follow."""
         chain, outcome = save.chain, save.outcome
         assert chain is not None and outcome is not None
@@ -191,10 +190,12 @@ class Engine:
             heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
             if save.error is not None and not heard and not save.awaited:
                 logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
-            try:
-                save.settle(save.model, save.error, cancelled=outcome is Outcome.CANCELLED)
-            except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
-                save.interrupt = interrupt
+            if outcome is not Outcome.SUPERSEDED:  # that one ends when the save does which took its place
+                for one in (save, *save.replaced):
+                    try:
+                        one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
+                    except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
+                        save.interrupt = interrupt
             if release:
                 with self.deciding as ledger:
                     effects = ledger.machine.released(chain)
@@ -207,22 +208,22 @@ class Engine:
         return self._carry_out(effects)
 
     @staticmethod
-    def _merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
+    def _merge(save: Handle[Any], outcome: Outcome) -> Merged:
         try:
-            return merge(save, outcome)
+            return save.work.merge(save, outcome)
         except Exception as error:  # noqa: BLE001 - a model may do what it likes; the write has happened all the same
             logger.warning("%s: the answer could not be merged (%s)", save, type(error).__name__)
         except BaseException as interrupt:  # noqa: BLE001 - raised again when the chain has gone on
             save.interrupt = interrupt
         return Merged()
 
-    def _finish_there(self, save: SaveHandle[Any], behind: Jobs, *, release: bool) -> None:
+    def _finish_there(self, save: Handle[Any], behind: Jobs, *, release: bool) -> None:
         _start(self._finish(save, release=release) + behind)
         _raise_interrupt([save])
 
     # Time
 
-    def _woke(self, save: SaveHandle[Any], token: int) -> list[Job]:
+    def _woke(self, save: Handle[Any], token: int) -> list[Job]:
         with self.deciding as ledger:
             effects = ledger.machine.woke(save, token)
         self.run(effects)
@@ -246,7 +247,7 @@ class Engine:
     def _look(self, lane: LaneState[Chain], driver: Driver, when: float) -> list[Job]:
         """Give up attempts that are over the time for all attempts."""
         saves = list(lane.slots.values())
-        guarantees = {save.seq: _guarantee(save) for save in saves}
+        guarantees = {save.seq: save.work.guarantee(save) for save in saves}
         with self.deciding as ledger:
             if when != lane.look_at:
                 return []  # another look has been arranged since
@@ -282,21 +283,21 @@ class Engine:
         chains = self.ledger.machine.chains
         return chains.values() if key is None else [chains[key]] if key in chains else []
 
-    def unfinished(self, key: Any, last: int) -> tuple[bool, list[SaveHandle[Any]]]:
+    def unfinished(self, key: Any, last: int) -> tuple[bool, list[Handle[Any]]]:
         """Whether there is still something to wait for, and what cannot move by itself."""
         held: list[Any] = []
         with self.deciding as ledger:
             if key is None and any(seq <= last for seq in ledger.finishing):
                 return True, held
             for chain in self.chains(key):
-                if chain.finishing is not None and chain.finishing.seq <= last:
+                if chain.finishing is not None and chain.finishing.place <= last:
                     return True, held
                 if not _reaches_back(chain, last):
                     continue
                 halted = chain.halted is not None and chain.active is None and chain.startable() is None
                 if chain.lane.holds(chain.active) or not (halted or chain.paused or chain.lane.lane.paused):
                     return True, held
-                held += [save for save in chain.saves.values() if save.seq <= last]
+                held += [save for save in chain.saves.values() if save.place <= last]
         return False, held
 
     def abandon_all(self, cause: str, driver: Driver | None = None) -> None:
@@ -308,14 +309,6 @@ class Engine:
         self.announcer.rescue()
 
 
-def _guarantee(save: SaveHandle[Any]) -> Guarantee:
-    try:
-        return guarantee_of(save.backend, save.binding.model.type)
-    except Exception as error:  # noqa: BLE001 - a backend's bug; its save settles all the same
-        logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
-        return Guarantee.PLAIN
-
-
 def _start(jobs: Jobs) -> None:
     # All jobs of a driver at once: one that runs them in the caller may be interrupted in the first of them.
     by_driver: dict[Driver, list[Job]] = {}
@@ -325,7 +318,7 @@ def _start(jobs: Jobs) -> None:
         driver.start(*its)
 
 
-def _raise_interrupt(saves: Iterable[SaveHandle[Any]]) -> None:
+def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
     """Raise what interrupted a receiver of these saves (KeyboardInterrupt, SystemExit), now that the chain has gone on."""
     interrupt: BaseException | None = None
     for save in saves:
@@ -335,12 +328,12 @@ def _raise_interrupt(saves: Iterable[SaveHandle[Any]]) -> None:
 
 
 def _reaches_back(chain: Chain, last: int) -> bool:
-    """Whether there is a save of that number, or an earlier one, in the chain. Does not look through all of it."""
+    """Whether there is a save of that place, or an earlier one, in the chain. Does not look through all of it."""
     before = 0
-    for seq in chain.saves:
-        if seq <= last:
+    for place in chain.saves:
+        if place <= last:
             return True
-        if 0 < before < seq:
-            return False  # past the few that were put in front, numbers only rise
-        before = seq
+        if 0 < before < place:
+            return False  # past the few that were put in front, places only rise
+        before = place
     return False

@@ -6,9 +6,9 @@ a simulator, a test) calls one method at a time, and carries out the effects in 
 
 The life of a save is the table in :mod:`chained_models._states`; the diagram in the docs is drawn from it::
 
-    PREPARING -> QUEUED -> IN_FLIGHT -> (BACKING_OFF | IN_DOUBT -> IN_FLIGHT)* -> SAVED | FAILED | ABANDONED
+    PREPARING -> QUEUED -> IN_FLIGHT -> (BACKING_OFF | IN_DOUBT -> IN_FLIGHT)* -> SAVED | FAILED | ABANDONED | SUPERSEDED
                     |
-                    +-> CANCELLED
+                    +-> CANCELLED | SUPERSEDED
 
 The driver's duties: every `Start` is answered by exactly one :meth:`Machine.finished` with its token, however late; every
 settled save that had been started by one :meth:`Machine.released`, after its receivers have run; every `Wake` by
@@ -39,6 +39,8 @@ class Save(Protocol):
     passes_halt: bool
     """Whether it may be sent although its chain is halted (a refresh)."""
     seq: int
+    place: int
+    """Its key in the chain: its number, or that of the save whose place it took."""
     state: SaveState
     chain: Chain | None
     token: int
@@ -68,7 +70,7 @@ class Chain:
         self.key = key
         self.lane = lane
         self.saves: OrderedDict[int, Save] = OrderedDict()
-        """Every unsettled save, in order, the active one first."""
+        """Every unsettled save by its place, in order, the active one first."""
         self.active: Save | None = None
         """The one that was started and has not settled: never more than one."""
         self.finishing: Save | None = None
@@ -154,15 +156,16 @@ class Machine:
         if chain is None:
             chain = self.chains[key] = Chain(key, lane)
         self._seq += 1
-        save.seq = self._seq
+        save.seq = save.place = self._seq
         save.state = SaveState.PREPARING
         save.chain = chain
-        chain.saves[save.seq] = save
+        chain.saves[save.place] = save
         if front:
             # In front of all that the halt stops. Refreshes that passed it earlier keep their turn.
-            for one in list(chain.saves.values()):
-                if one not in (save, chain.active) and not (save.passes_halt and one.passes_halt):
-                    chain.saves.move_to_end(one.seq)
+            earlier = [one for one in chain.saves.values() if one.passes_halt] if save.passes_halt else []
+            ahead = [one for one in (chain.active, *earlier) if one is not None and one is not save]
+            for one in [save, *reversed(ahead)]:
+                chain.saves.move_to_end(one.place, last=False)
 
     def fill(self, save: Save) -> list[Effect]:
         """The snapshot is there: the save is accepted."""
@@ -174,7 +177,7 @@ class Machine:
         """The snapshot could not be taken: the place was never taken."""
         chain = save.chain
         assert chain is not None and save.state is SaveState.PREPARING
-        del chain.saves[save.seq]
+        del chain.saves[save.place]
         return self._offer(chain)
 
     # Attempts
@@ -272,6 +275,16 @@ class Machine:
         """Settle a save that was never attempted: cancelled, failed with another's cause, or with nothing to send."""
         return self._settle(save, INPUTS[outcome])
 
+    def supersede(self, older: Save, newer: Save) -> list[Effect]:
+        """`newer`, which is queued in the same chain, takes the place of `older`, which was never attempted."""
+        chain = older.chain
+        assert chain is not None and newer.chain is chain
+        del chain.saves[newer.place]
+        newer.place = older.place
+        chain.saves[newer.place] = newer
+        self._move(older, Input.SUPERSEDE)
+        return [Settled(older, release=False), *self._offer(chain)]
+
     def pause(self, key: Hashable, lane: LaneState[Chain]) -> None:
         """Start nothing in this chain, even if it is empty now. What is in flight goes on."""
         chain = self.chains.get(key)
@@ -307,13 +320,13 @@ class Machine:
         for save in moved:
             old = save.chain
             assert old is not None
-            del old.saves[save.seq]
+            del old.saves[save.place]
             old.lane.withdraw(old)  # it has another head, if any
             left[id(old)] = old
-            chain.saves[save.seq] = save
+            chain.saves[save.place] = save
             save.chain = chain
         for _, save in sorted([*_by_turn(here), *_by_turn(moved)], key=lambda turn: turn[0]):
-            chain.saves.move_to_end(save.seq)
+            chain.saves.move_to_end(save.place)
         effects = self._offer(chain)
         for old in left.values():
             effects += self._offer(old)
@@ -358,7 +371,7 @@ class Machine:
         self._move(save, given)
         chain = save.chain
         assert chain is not None
-        del chain.saves[save.seq]
+        del chain.saves[save.place]
         started = chain.active is save
         if started:
             chain.active = None
@@ -394,6 +407,6 @@ class Machine:
 
 
 def _by_turn(saves: Sequence[Save]) -> Iterator[tuple[int, Save]]:
-    """Each save with the lowest number from it on, so that what was put in front of others stays there when sorted."""
-    lowest = accumulate((save.seq for save in reversed(saves)), min)
+    """Each save with the lowest place from it on, so that what was put in front of others stays there when sorted."""
+    lowest = accumulate((save.place for save in reversed(saves)), min)
     return zip(reversed(list(lowest)), saves, strict=True)

@@ -12,7 +12,7 @@ from typing import Any
 from ._announcer import Announcer
 from ._merge import catch_up_here
 from .exceptions import WouldDeadlock
-from .handle import SaveHandle
+from .handle import Handle
 from .protocols import Driver
 
 __all__ = ["Patience"]
@@ -43,7 +43,7 @@ class Patience:
         if self._announcer.receiving or any(driver.owns_thread() for driver in self._drivers):
             raise WouldDeadlock
 
-    def wait(self, handle: SaveHandle[Any], timeout: float | None) -> bool:
+    def wait(self, handle: Handle[Any], timeout: float | None) -> bool:
         """Block until `handle` is done; False if the time is over first.
 
         Raises:
@@ -60,10 +60,10 @@ class Patience:
                 if here is not None:
                     here.make_calls()
                 pause = driver.help()
-                handle.facts.catch_up()
+                handle.work.catch_up(handle)
                 self._announcer.rescue()
                 if handle.done():
-                    handle.facts.catch_up()
+                    handle.work.catch_up(handle)
                     return True
                 left = ends - time.monotonic()
                 if left <= 0:
@@ -72,7 +72,7 @@ class Patience:
                     if not handle.done() and not (here is not None and here.has_calls):
                         driver.wait(condition, min(LOOK_UP if pause is None else pause, left))
 
-    async def wait_async(self, handle: SaveHandle[Any]) -> None:
+    async def wait_async(self, handle: Handle[Any]) -> None:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
         import asyncio
 
@@ -93,8 +93,8 @@ class Patience:
                     await done.wait()
 
     def flush(
-        self, unfinished: Callable[[], tuple[bool, list[SaveHandle[Any]]]], timeout: float | None
-    ) -> tuple[bool, list[SaveHandle[Any]]]:
+        self, unfinished: Callable[[], tuple[bool, list[Handle[Any]]]], timeout: float | None
+    ) -> tuple[bool, list[Handle[Any]]]:
         """Wait as long as something moves.
 
         Args:

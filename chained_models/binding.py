@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ._snapshot import MISSING
 from .adapters import adapter_for
 from .exceptions import InvalidIdentity, InvalidOption, NotBound
-from .policies import FailureRule, OnFailure, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, OnFailure, Overflow, RetryPolicy
 from .protocols import Adapter, guarantee_of
 from .registry import RegisteredModel, register
 
@@ -32,6 +32,10 @@ class Binding:
         identity_by: Whether the backend ("server") or the program ("client") chooses identities.
         ordering_key: Chooses the chain: a function of the model, or the name of an attribute.
         on_failure: What the chain does after a failure.
+        on_conflict: What becomes of a save that met another's change.
+        coalesce: Whether a newer save takes the place of a waiting one.
+        max_pending: Most unsettled saves in one chain, the one in flight included; None for any number.
+        overflow: What a verb does when there are as many.
         retry: How often and how long to try.
         timeout: Seconds that one attempt has.
         dispatcher: Who carries it out; the default dispatcher if not given.
@@ -44,6 +48,10 @@ class Binding:
     identity_by: Literal["server", "client"] | None = None
     ordering_key: Callable[[Any], Hashable] | None = None
     on_failure: FailureRule | None = None
+    on_conflict: ConflictRule = OnConflict.FAIL
+    coalesce: Coalesce = Coalesce.EVERY
+    max_pending: int | None = None
+    overflow: Overflow = Overflow.RAISE
     retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
     timeout: float = 30.0
     dispatcher: Dispatcher | None = None
@@ -87,7 +95,16 @@ def _checked(name: str, value: Any) -> Any:
             return _attribute(value)
         case "timeout", int() | float() if not isinstance(value, bool) and value > 0:
             return float(value)
-        case "retry", RetryPolicy():
+        case (
+            ("retry", RetryPolicy())
+            | ("coalesce", Coalesce())
+            | ("overflow", Overflow())
+            | ("on_conflict", OnConflict())
+        ):
+            return value
+        case "on_conflict", _ if callable(value):
+            return value
+        case "max_pending", int() if not isinstance(value, bool) and value > 0:
             return value
         case "resource", str() if value:
             return value

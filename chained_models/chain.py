@@ -45,7 +45,7 @@ class ChainHost(Protocol):
     def resume(self, key: Any) -> None: ...
     def clear(self, key: Any) -> None: ...
     def skip(self, key: Any) -> None: ...
-    def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None: ...
+    def retry(self, key: Any) -> SaveHandle[Any] | None: ...
     def cancel(self, handle: SaveHandle[Any]) -> bool: ...
     def flush_chains(self, key: Any, timeout: float | None) -> None: ...
     def mark_stored(
@@ -142,7 +142,7 @@ class Chain:
         Returns:
             The new handle; None if the chain is not halted.
         """
-        return self._host.retry(self._key, _successor)
+        return self._host.retry(self._key)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait for what was accepted in this chain before the call; see :meth:`Dispatcher.flush`."""
@@ -239,37 +239,6 @@ class ModelChain(Chain, Generic[T]):
             self._facts.receivers = Receivers()
         disconnect: Callable[[], None] = self._facts.receivers.connect(name, receiver)
         return disconnect
-
-
-def _successor(failed: SaveHandle[Any]) -> SaveHandle[Any]:
-    """A new save that does what `failed` was to do: the same operation and key, with all its attempts before it."""
-    successor = SaveHandle(
-        failed._host,
-        model=failed.model,
-        verb=failed.verb,
-        port=failed.port,
-        backend=failed.backend,
-        record=failed.record.current(),
-        facts=failed.facts,
-        binding=failed.binding,
-        policy=failed.policy,
-        timeout=failed.timeout,
-        on_failure=failed.on_failure,
-        context=failed.context.copy(),
-        delivery=failed.delivery,
-    )
-    for fact in (
-        "idempotency_key",
-        "snapshot",
-        "operation",
-        "method",
-        "update_fields",
-        "force_insert",
-        "discard",
-        "doubted",
-    ):
-        setattr(successor, fact, getattr(failed, fact))
-    return successor
 
 
 def _named(key: Any) -> str:

@@ -13,12 +13,12 @@ from typing import Any, Self, TypeVar
 
 from . import _attempt
 from ._announcer import Announcer
-from ._answer import succeed
 from ._engine import Engine
 from ._lane import Lane, LaneState
 from ._machine import Chain as ChainState
 from ._machine import Effect
 from ._merge import Facts
+from ._model_work import ModelWork
 from ._port import Port
 from ._record import Life, Record, Verb
 from ._weakmap import WeakIdMap
@@ -26,7 +26,7 @@ from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
 from .exceptions import DispatcherClosed, Stuck
-from .handle import SaveHandle
+from .handle import Handle, SaveHandle
 from .policies import Outcome
 from .protocols import Driver
 
@@ -66,6 +66,7 @@ class Dispatcher:
     def _start_afresh(self) -> None:
         self._announcer = Announcer(self._post)
         self._engine = Engine(self._drivers, self._announcer)
+        self._saves = ModelWork(self._engine.ledger)
         self._ports: WeakIdMap[Any, Port] = WeakIdMap()
 
     @property
@@ -108,6 +109,7 @@ class Dispatcher:
                 adapter.edit(model, name, value)
             save = SaveHandle(
                 self,
+                work=self._saves,
                 model=model,
                 verb=verb,
                 port=port,
@@ -130,8 +132,8 @@ class Dispatcher:
                 check_identity(identity)
             origin = adapter.origin(model)
             stored = bound.server_given if origin is None else origin.stored
-            with self._engine.deciding as ledger:
-                earlier = ledger.reserve(save, key, identity, stored=stored)
+            with self._engine.deciding:
+                earlier = self._saves.reserve(save, key, identity, stored=stored)
             if earlier is not None:
                 return earlier
             try:
@@ -150,7 +152,7 @@ class Dispatcher:
                 save.before, facts.last = facts.last, save
             with self._engine.deciding as ledger:
                 refused = ledger.closed  # since the place was taken; what is not accepted yet is not waited for
-                effects = ledger.withdraw(save) if refused else ledger.fill(save)
+                effects = ledger.withdraw(save) if refused else self._saves.fill(save)
             if refused and facts.last is save:
                 facts.last = save.before
         self._engine.run(effects)
@@ -189,15 +191,15 @@ class Dispatcher:
         origin = bound.adapter.origin(model)
         stored = bound.server_given if origin is None else origin.stored
         identity = bound.identity_of(model)
-        with self._engine.deciding as ledger:
-            ledger.adopt(port, facts, bound.model.type, identity, stored=stored)
+        with self._engine.deciding:
+            self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)
         return ModelChain(self, model, bound, port, facts)
 
     def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
         """The user says that an object is as the backend has it."""
         with facts.latch:
-            with self._engine.deciding as ledger:
-                effects = ledger.identify(port, facts.record.current(), model_type, identity)
+            with self._engine.deciding:
+                effects = self._saves.identify(port, facts.record.current(), model_type, identity)
             facts.declare(base, version)
         self._engine.run(effects)
 
@@ -222,7 +224,7 @@ class Dispatcher:
 
     def catch_up(self, handle: SaveHandle[Any]) -> None:
         """Make the assignments to the model that were left for this thread."""
-        handle.facts.catch_up()
+        handle.work.catch_up(handle)
 
     def chain_state(self, key: Any) -> ChainState | None:
         """The chain of that key, if there is anything in it."""
@@ -253,19 +255,18 @@ class Dispatcher:
         """Go on without the save that halted the chain."""
         self._change(key, self._engine.ledger.machine.lift)
 
-    def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None:
+    def retry(self, key: Any) -> SaveHandle[Any] | None:
         """Send the save that halted the chain again, in front; None if the chain is not halted."""
         halted: Any = getattr(self.chain_state(key), "halted", None)
         if halted is None:
             return None
         halted.port.driver.claim()
         halted.port.driver.help()
-        with halted.facts.latch, self._engine.deciding as ledger:
+        with halted.work.latch(halted), self._engine.deciding as ledger:
             chain: Any = self.chain_state(key)
             if chain is None or chain.halted is not halted:
                 return None  # another thread was first
-            successor = successor_of(halted)
-            succeed(successor, halted)
+            successor: SaveHandle[Any] = halted.work.successor(halted)
             effects = ledger.retry(chain, successor)
         self._engine.run(effects)
         return successor
@@ -323,7 +324,7 @@ class Dispatcher:
         if not ended:
             with self._engine.deciding as ledger:
                 left: list[Any] = [
-                    save for chain in self._engine.chains(key) for save in chain.saves.values() if save.seq <= last
+                    save for chain in self._engine.chains(key) for save in chain.saves.values() if save.place <= last
                 ]
             raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
         if held:
@@ -384,7 +385,7 @@ class Dispatcher:
         await asyncio.to_thread(self.close)
 
 
-def _listed(saves: list[SaveHandle[Any]], most: int = 5) -> str:
+def _listed(saves: list[Handle[Any]], most: int = 5) -> str:
     named = ", ".join(str(save) for save in saves[:most])
     return named if len(saves) <= most else f"{named} and {len(saves) - most} more"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from .exceptions import InvalidOption
 
 if TYPE_CHECKING:
-    from .handle import SaveHandle
+    from .handle import Handle
 
 __all__ = ["EventName", "Receiver", "Receivers", "SaveEvent", "on"]
 
@@ -25,6 +25,7 @@ EventName: TypeAlias = Literal[
     "sync",  # the backend has it, and the answer is merged
     "error",  # it surely was not applied
     "retry",  # an attempt failed, another one will follow
+    "superseded",  # another save took its place
     "cancelled",  # taken out before its first attempt
     "abandoned",  # nobody knows whether it was applied
     "stale",  # an attempt has ended that no longer counts
@@ -48,7 +49,7 @@ class SaveEvent:
     """
 
     name: EventName
-    save: SaveHandle[Any]
+    save: Handle[Any]
     attempt: int = 0
     error: BaseException | None = None
     delay: float | None = None
@@ -58,7 +59,7 @@ class SaveEvent:
     @property
     def model(self) -> Any:
         """The object that was saved."""
-        return self.save.model
+        return self.save.subject
 
 
 Receiver: TypeAlias = Callable[[SaveEvent], object]
@@ -105,7 +106,7 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
     """Call `receiver` with a :class:`SaveEvent` whenever the event `name` happens.
 
     Args:
-        name: One of request, sync, error, retry, cancelled, abandoned, stale, idle.
+        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

@@ -18,6 +18,7 @@
     │   ├── AttachedInstance       an SQLAlchemy Session is still working on the object
     │   ├── WouldDeadlock          waiting here could never end
     │   ├── WrongLoop              the backend belongs to another event loop
+    │   ├── ChainFull              the chain holds as many saves as it may
     │   ├── DispatcherClosed       a save after close()
     │   └── MissingExtra           an optional library is not installed (also an ImportError)
     ├── Stuck                      flush() cannot finish: paused or halted chains (also a TimeoutError)
@@ -43,6 +44,7 @@ __all__ = [
     "AttachedInstance",
     "BackendError",
     "BaseUnknown",
+    "ChainFull",
     "ChainedModelsError",
     "Conflict",
     "Deleted",
@@ -135,6 +137,10 @@ class WouldDeadlock(UsageError, RuntimeError):
 
 class WrongLoop(UsageError, RuntimeError):
     """This backend belongs to another event loop that is still open. Make one backend object per loop."""
+
+
+class ChainFull(UsageError):
+    """The chain holds as many unsettled saves as it may. Wait for one of them, or bind the class with overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST."""
 
 
 class DispatcherClosed(UsageError, RuntimeError):

@@ -18,6 +18,7 @@ from ._machine import Chain
 from ._record import Record, Verb
 from ._snapshot import Snapshot
 from ._states import OUTCOMES, SaveState
+from ._work import Work
 from .operation import Answer, Method, Operation
 from .policies import FailureRule, Outcome, RetryPolicy
 
@@ -68,10 +69,71 @@ class Handle(Future[T]):
     _exception: BaseException | None = None
     _made: threading.Condition | None = None
 
+    # Who carries it out, and how; set by whoever makes the handle.
+    work: Work
+    port: Any
+    policy: RetryPolicy
+    timeout: float
+    on_failure: FailureRule | None = None
+    context: Context
+    delivery: Any = None
+    # Facts of the machine; see `chained_models._machine.Save`.
+    state: SaveState = SaveState.PREPARING
+    seq = 0
+    place = 0
+    token = 0
+    attempts = 0
+    started = 0.0
+    spent = 0.0
+    due = False
+    doubted = False
+    passes_halt = False
+    chain: Chain | None = None
+    # Filled as it goes on.
+    id = ""
+    answer: Answer | None = None
+    error: BaseException | None = None
+    superseded_by: Any = None
+    """The one that took its place; this one ends as that one does."""
+    replaced: tuple[Any, ...] | list[Any] = ()
+    """Those whose place this one took."""
+    interrupt: BaseException | None = None
+
     def __init__(self, host: Host) -> None:
         self._host = host
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[Any], Any]] = []
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+        return OUTCOMES.get(self.state)
+
+    def running(self) -> bool:
+        """Whether it was attempted and has not settled."""
+        return not self.done() and self.attempts > 0
+
+    # What the engine asks of any handle; each kind of handle has its own answers.
+
+    @property
+    def subject(self) -> Any:
+        """The object that it is about, of which events tell."""
+        return None
+
+    @property
+    def value(self) -> T | None:
+        """Its result, if it succeeds."""
+        return None
+
+    @property
+    def thing(self) -> Any:
+        """What only one attempt at a time may be about."""
+        return self.chain
+
+    @property
+    def receivers(self) -> Any:
+        """Receivers of that object's events, or None."""
+        return None
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -188,6 +250,7 @@ class Handle(Future[T]):
 
     def disown(self) -> None:
         """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
+        self.state = SaveState.CANCELLED
         self._made = None
         self._end(None, None, cancelled=True)
 
@@ -223,20 +286,11 @@ class SaveHandle(Handle[T]):
         attempts: Attempts made so far.
         answer: What the backend answered, once it has.
         error: Why it failed, or was abandoned; None otherwise.
+        superseded_by: The save that took its place, or None.
     """
 
-    # Facts of the machine; see `chained_models._machine.Save`.
-    state: SaveState = SaveState.PREPARING
-    seq = 0
-    token = 0
-    attempts = 0
-    started = 0.0
-    spent = 0.0
-    due = False
-    doubted = False
-    passes_halt = False
-    chain: Chain | None = None
     # Filled as the save goes on.
+    idempotency_key = ""
     snapshot: Snapshot = MappingProxyType({})
     before: SaveHandle[Any] | None = None
     """The save of the same object in front of this one, while its answer may still move values of this one."""
@@ -246,19 +300,17 @@ class SaveHandle(Handle[T]):
     """What refreshes that overtook this save found: the values they are about, and what those are now."""
     method: Method | None = None
     operation: Operation | None = None
-    answer: Answer | None = None
     understood: Mapping[str, Any] | None = None
     """The answer's values in field types; None if there were none, or they did not fit."""
-    error: BaseException | None = None
     update_fields: frozenset[str] | None = None
     force_insert = False
     discard = False
-    interrupt: BaseException | None = None
 
     def __init__(
         self,
         host: Host,
         *,
+        work: Work,
         model: T,
         verb: Verb,
         port: Any,
@@ -273,8 +325,7 @@ class SaveHandle(Handle[T]):
         delivery: Any,
     ) -> None:
         super().__init__(host)
-        self.id = ""
-        self.idempotency_key = ""
+        self.work = work
         self.model = model
         self.verb = verb
         self.port = port
@@ -289,23 +340,29 @@ class SaveHandle(Handle[T]):
         self.delivery = delivery
 
     @property
-    def outcome(self) -> Outcome | None:
-        """How it ended; None while it has not."""
-        return OUTCOMES.get(self.state)
-
-    @property
     def identity(self) -> Any:
         """The identity of the stored thing, as soon as it is known."""
         return self.record.current().identity
 
-    def disown(self) -> None:
-        """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
-        self.state = SaveState.CANCELLED
-        super().disown()
+    @property
+    def subject(self) -> T:
+        """The object that was saved."""
+        return self.model
 
-    def running(self) -> bool:
-        """Whether it was attempted and has not settled."""
-        return not self.done() and self.attempts > 0
+    @property
+    def value(self) -> T:
+        """Its result: the object."""
+        return self.model
+
+    @property
+    def thing(self) -> Any:
+        """Its record."""
+        return self.record.current()
+
+    @property
+    def receivers(self) -> Any:
+        """Receivers of the object's events, or None."""
+        return self.facts.receivers
 
     def __repr__(self) -> str:
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""

@@ -14,7 +14,7 @@ from ._record import Verb
 from .binding import Binding, Bound, backend_in_context, rebound, resolve
 from .chain import ModelChain
 from .exceptions import InvalidOption, ReservedName
-from .policies import FailureRule, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, Overflow, RetryPolicy
 from .process import default_dispatcher
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class ChainedSaveMixin:
         identity_by: Literal["server", "client"] | None = None,
         ordering_key: Callable[[Any], Hashable] | str | None = None,
         on_failure: FailureRule | None = None,
+        on_conflict: ConflictRule | None = None,
+        coalesce: Coalesce | None = None,
+        max_pending: int | None = None,
+        overflow: Overflow | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         dispatcher: Dispatcher | None = None,
@@ -66,6 +70,10 @@ class ChainedSaveMixin:
             "identity_by": identity_by,
             "ordering_key": ordering_key,
             "on_failure": on_failure,
+            "on_conflict": on_conflict,
+            "coalesce": coalesce,
+            "max_pending": max_pending,
+            "overflow": overflow,
             "retry": retry,
             "timeout": timeout,
             "dispatcher": dispatcher,
@@ -85,6 +93,10 @@ class ChainedSaveMixin:
         identity_by: Literal["server", "client"] | None = None,
         ordering_key: Callable[[Any], Hashable] | str | None = None,
         on_failure: FailureRule | None = None,
+        on_conflict: ConflictRule | None = None,
+        coalesce: Coalesce | None = None,
+        max_pending: int | None = None,
+        overflow: Overflow | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         dispatcher: Dispatcher | None = None,
@@ -100,6 +112,11 @@ class ChainedSaveMixin:
             ordering_key: Chooses the chain: a function of the model, or the name of an attribute. Left out: one chain for
                 each stored thing.
             on_failure: What the chain does after a failed save: one rule, or one for each failure class.
+            on_conflict: What becomes of a save that met another's change: a policy, or a function of a
+                :class:`~chained_models.policies.Clash`.
+            coalesce: Whether a newer save takes the place of one that waits.
+            max_pending: Most unsettled saves in one chain, the one in flight included. Left out: any number.
+            overflow: What a verb does when there are as many: raise, or wait.
             retry: How often and how long to try.
             timeout: Seconds that one attempt has.
             dispatcher: Who carries it out; left out: the default dispatcher.
@@ -115,6 +132,10 @@ class ChainedSaveMixin:
             "identity_by": identity_by,
             "ordering_key": ordering_key,
             "on_failure": on_failure,
+            "on_conflict": on_conflict,
+            "coalesce": coalesce,
+            "max_pending": max_pending,
+            "overflow": overflow,
             "retry": retry,
             "timeout": timeout,
             "dispatcher": dispatcher,

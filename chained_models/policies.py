@@ -5,14 +5,29 @@ Pure: the time that has passed and the random number of the jitter are given, ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from .exceptions import BackendError, Conflict, Gone, InDoubt, InvalidOption, Rejected, Unauthenticated, Unavailable
 from .operation import Guarantee, Method
 
-__all__ = ["FailureRule", "OnFailure", "Outcome", "RetryPolicy", "Ruling", "Verdict", "failure_class", "judge"]
+__all__ = [
+    "Clash",
+    "Coalesce",
+    "ConflictRule",
+    "FailureRule",
+    "OnConflict",
+    "OnFailure",
+    "Outcome",
+    "Overflow",
+    "RetryPolicy",
+    "Ruling",
+    "Verdict",
+    "failure_class",
+    "judge",
+]
 
 
 class Outcome(Enum):
@@ -24,6 +39,8 @@ class Outcome(Enum):
     """It was surely not applied, and will not be tried again."""
     ABANDONED = "abandoned"
     """Nobody knows whether it was applied, and it is no longer waited for."""
+    SUPERSEDED = "superseded"
+    """Another save took its place; its handle ends as that one does."""
     CANCELLED = "cancelled"
     """Taken out of the chain before its first attempt."""
 
@@ -35,6 +52,58 @@ class OnFailure(Enum):
     """Go on with the next save."""
     HALT = "halt"
     """Keep the failed save in sight, and send nothing until retry(), skip() or clear()."""
+
+
+class OnConflict(Enum):
+    """What becomes of a save whose backend says that somebody else has changed the stored thing."""
+
+    FAIL = "fail"
+    """The save fails with the conflict."""
+    OVERWRITE = "overwrite"
+    """Ours is written all the same."""
+    REBASE = "rebase"
+    """Read what is stored, and make the same changes on top of it. If both have changed an attribute, and differ, it fails."""
+
+
+class Coalesce(Enum):
+    """What becomes of a save that waits, and was never attempted, when the same object is saved again."""
+
+    EVERY = "every"
+    """Every save is sent."""
+    LATEST = "latest"
+    """The newer one takes the place of the waiting one, and carries what that one would have carried."""
+
+
+class Overflow(Enum):
+    """What a verb does when the chain holds as many unsettled saves as it may."""
+
+    RAISE = "raise"
+    """It raises :class:`~chained_models.exceptions.ChainFull`, and nothing is queued."""
+    BLOCK = "block"
+    """It waits for room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A conflict, for a function that decides it.
+
+    Attributes:
+        model: The object that was saved.
+        error: What the backend said.
+        base: The values that the object last knew to be stored, by name; None if it knew none.
+        ours: The values that were to be written.
+        theirs: The values that are stored now.
+    """
+
+    model: Any
+    error: BaseException
+    base: Mapping[str, Any] | None
+    ours: Mapping[str, Any]
+    theirs: Mapping[str, Any]
+
+
+ConflictRule = OnConflict | Callable[[Clash], Mapping[str, Any] | OnConflict | None]
+"""One of the policies, or a function that gives the values to be written, or a policy, or None, which is FAIL."""
 
 
 FailureRule = OnFailure | Mapping[type[BaseException], OnFailure]

@@ -15,9 +15,9 @@ from chained_models._lane import Lane, LaneState
 from chained_models._ledger import Ledger
 from chained_models._machine import Effect, Settled, Start, Wake
 from chained_models._merge import Facts
+from chained_models._model_work import ModelWork
 from chained_models._port import Port
 from chained_models._record import Record, Verb
-from chained_models.chain import _successor
 from chained_models.exceptions import (
     Conflict,
     Deleted,
@@ -64,6 +64,7 @@ class LedgerRules:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.ledger = Ledger()
+        self.work = ModelWork(self.ledger)
         self.guarantee = random.choice((Guarantee.PLAIN, Guarantee.IDEMPOTENT))
         self.port = Port(LaneState(Lane(max_in_flight=random.choice((1, 2, 8)))), None, self)
         self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing))
@@ -159,6 +160,7 @@ class LedgerRules:
         """Reserve a place; None if there is none to be had."""
         save = SaveHandle(
             HOST,
+            work=self.work,
             model=thing,
             verb=verb,
             port=self.port,
@@ -176,7 +178,7 @@ class LedgerRules:
         record = thing.facts.record.current()
         identity = record.identity if thing.identity is None else thing.identity
         try:
-            earlier = self.ledger.reserve(save, key, identity, stored=True)
+            earlier = self.work.reserve(save, key, identity, stored=True)
         except Deleted:
             self.things[self.things.index(thing)] = Thing(thing.identity)
             return None
@@ -192,7 +194,7 @@ class LedgerRules:
     def fill(self) -> None:
         if self.unfilled:
             save = self.unfilled.pop(self.random.randrange(len(self.unfilled)))
-            self.carry_out(self.ledger.fill(save))
+            self.carry_out(self.work.fill(save))
 
     def withdraw(self) -> None:
         if self.unfilled:
@@ -289,7 +291,7 @@ class LedgerRules:
         halted = [chain for chain in self.ledger.machine if chain.halted is not None]
         if halted:
             chain = self.pick(halted)
-            successor = _successor(chain.halted)
+            successor = self.work.successor(chain.halted)
             if chain.halted in self.maybe:
                 self.maybe.add(successor)
             self.accepted.append(successor)
@@ -321,7 +323,7 @@ class LedgerRules:
             assert record.unsettled == len(mine), f"V5: {record} counts {record.unsettled} saves, not {mine}"
             mine = [one for one in left if one.facts is save.facts]
             assert save.facts.unsettled == len(mine), f"V5: an object counts {save.facts.unsettled} saves, not {mine}"
-            assert save.chain is not None and save.chain.saves.get(save.seq) is save, f"V5: {save} is in no chain"
+            assert save.chain is not None and save.chain.saves.get(save.place) is save, f"V5: {save} is in no chain"
         for thing in self.things:
             record = thing.facts.record.current()
             assert record.deletion is None or record.deletion in left, f"V7: a delete that is over bars {record}"

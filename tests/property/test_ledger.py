@@ -11,6 +11,7 @@ import pytest
 from chained_models._ledger import Ledger
 from chained_models._machine import Start
 from chained_models._record import Life, Record, Verb
+from chained_models._records import Records
 from chained_models._states import Input
 from chained_models.exceptions import Unavailable
 from chained_models.operation import Guarantee, Method
@@ -47,7 +48,7 @@ def test_closing_starts_nothing() -> None:
 
 def cancels_all(right: Any) -> Any:
     def cancel(self: Ledger, save: Any) -> Any:
-        return None if save.outcome is not None else self._counted(self.machine._settle(save, Input.CANCEL))
+        return None if save.outcome is not None else self.counted(self.machine._settle(save, Input.CANCEL))
 
     return cancel
 
@@ -60,13 +61,13 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
     "a confirmed create is not": (
         Record, "confirmed", lambda right: lambda self, method: setattr(self, "life", Life.NEW), "V14"),
     "the end of a save is not counted": (
-        Ledger, "_settled", lambda right: staticmethod(lambda save: None), "V5"),
+        Records, "settled", lambda right: lambda self, save: None, "V5"),
     "the end of a save is counted twice": (
-        Ledger, "_settled", lambda right: staticmethod(lambda save: (right(save), right(save))), "V5"),
+        Records, "settled", lambda right: lambda self, save: (right(self, save), right(self, save)), "V5"),
     "what was sent is cancelled": (
         Ledger, "cancel", cancels_all, "cannot|V9"),
     "a halt is passed by another ordering key": (
-        Ledger, "_halts", lambda right: lambda self, record: False, "V[12]"),
+        Records, "_halts", lambda right: lambda self, record: False, "V[12]"),
     "withdrawn, and still counted": (
         Ledger, "withdraw", lambda right: lambda self, save: self.machine.withdraw(save), "V5|V7|V15"),
     "closing leaves what was never sent": (
@@ -74,16 +75,16 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
     "closing leaves what was sent": (
         Ledger, "give_up", lambda right: lambda self, save, error, guarantee: [], "V5"),
     "a failure says nothing": (
-        Ledger, "_failed", lambda right: lambda self, save, error, verdict: [], "V9"),
+        Records, "failed", lambda right: lambda self, save, error, verdict: [], "V9"),
     "a delete that is over bars its record": (
-        Ledger, "_settled", lambda right: staticmethod(lambda save: kept_deletion(right, save)), "V7"),
+        Records, "settled", lambda right: lambda self, save: kept_deletion(right, self, save), "V7"),
 }  # fmt: skip
 
 
-def kept_deletion(right: Any, save: Any) -> None:
+def kept_deletion(right: Any, records: Any, save: Any) -> None:
     record = save.record.current()
     deletion = record.deletion
-    right(save)
+    right(records, save)
     record.deletion = deletion
 
 

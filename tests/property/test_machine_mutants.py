@@ -267,7 +267,7 @@ def _(right: Any) -> Any:
         effects = right(self, save, given, halt=halt)
         if first != save.seq and chain.saves:
             chain.saves.pop(first, None)
-            chain.saves[save.seq] = saves[save.seq]
+            chain.saves[save.place] = saves[save.place]
         return effects
 
     return settle

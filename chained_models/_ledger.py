@@ -60,6 +60,15 @@ class Ledger:
         save.work.settled(save)
         return self.counted(self.machine.withdraw(save))
 
+    def supersede(self, older: Handle[Any], newer: Handle[Any]) -> list[Effect]:
+        """Let `newer`, which is queued, take the place of `older`, which was never attempted and will end as that one does."""
+        older.superseded_by = newer
+        # One list is handed on, or ten thousand saves in a row would copy it ten thousand times.
+        replaced, older.replaced = older.replaced, []
+        replaced += [*newer.replaced, older]
+        newer.replaced = replaced
+        return self.counted(self.machine.supersede(older, newer))
+
     # Attempts
 
     def completed(

@@ -21,7 +21,7 @@ from ._record import Verb
 from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
-from .exceptions import Stuck
+from .exceptions import InvalidOption, Stuck
 from .handle import Handle, SaveHandle
 from .policies import Outcome
 from .protocols import Driver
@@ -29,6 +29,9 @@ from .protocols import Driver
 __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("chained_models")
+
+STUCK_AFTER = 60.0
+"""Seconds after which what is held is reported."""
 
 EXIT_TIMEOUT = 10.0
 """Seconds that the end of the interpreter is held up, at most, to carry out what is left."""
@@ -44,6 +47,11 @@ class Dispatcher:
         deliver: Takes a callable and calls it, soon, in the thread that owns your user interface; merges and receivers
             run there. None: in the event loop that called `save()`, else where the work runs.
         exit_timeout: Seconds that the end of the interpreter waits, at most, for what is left.
+        stuck_after: Seconds after which a chain (or lane) with something to send, that cannot go on by itself, is reported:
+            event `stuck`, and a warning in the log.
+
+    Raises:
+        InvalidOption: A time is not above 0, or there is no driver of that name.
     """
 
     def __init__(
@@ -52,7 +60,11 @@ class Dispatcher:
         deliver: Callable[[Callable[[], None]], object] | None = None,
         *,
         exit_timeout: float = EXIT_TIMEOUT,
+        stuck_after: float = STUCK_AFTER,
     ) -> None:
+        if not stuck_after > 0:
+            raise InvalidOption(f"stuck_after={stuck_after!r}: seconds, more than 0")
+        self.stuck_after = stuck_after
         self.exit_timeout = exit_timeout
         self._drivers = Drivers(driver)
         self._post = deliver
@@ -61,7 +73,7 @@ class Dispatcher:
 
     def _start_afresh(self) -> None:
         self._announcer = Announcer(self._post)
-        self._engine = Engine(self._drivers, self._announcer)
+        self._engine = Engine(self._drivers, self._announcer, self.stuck_after)
         self._intake = Intake(self, self._drivers, self._announcer, self._engine)
 
     @property
@@ -129,7 +141,17 @@ class Dispatcher:
         """Start nothing in this chain until it is resumed."""
         with self._engine.deciding as ledger:
             ledger.machine.pause(key, lane)
+        self._engine.run([])
         self._engine.patience.changed()
+
+    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these options."""
+        with self._engine.deciding as ledger:
+            ledger.machine.update(key, lane, options)
+
+    def why(self, handle: Handle[Any]) -> str | None:
+        """Why it waits, as a sentence; None if it does not."""
+        return self._engine.why(handle)
 
     def resume(self, key: Any) -> None:
         """Go on."""

@@ -30,6 +30,7 @@ EventName: TypeAlias = Literal[
     "abandoned",  # nobody knows whether it was applied
     "stale",  # an attempt has ended that no longer counts
     "idle",  # the chain has nothing more to do
+    "stuck",  # the save has waited for too long for something that does not come by itself; see its why_waiting
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
@@ -106,7 +107,7 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
     """Call `receiver` with a :class:`SaveEvent` whenever the event `name` happens.
 
     Args:
-        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle.
+        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle, stuck.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

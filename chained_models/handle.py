@@ -50,6 +50,10 @@ class Host(Protocol):
         """Wait in an event loop until the handle is done."""
         ...
 
+    def why(self, handle: Any) -> str | None:
+        """Why it is not done, as a sentence."""
+        ...
+
     def catch_up(self, handle: Any) -> None:
         """Carry out what was left for this thread to do, before it looks at the outcome."""
         ...
@@ -116,6 +120,12 @@ class Handle(Future[T]):
     def outcome(self) -> Outcome | None:
         """How it ended; None while it has not."""
         return OUTCOMES.get(self.state)
+
+    @property
+    def why_waiting(self) -> str | None:
+        """Why it is not done yet, as one sentence for people; None if it is."""
+        why = self._host.why(self)
+        return None if why is None else why.removeprefix("is ")
 
     def running(self) -> bool:
         """Whether it was attempted and has not settled."""
@@ -218,6 +228,7 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
+        followers: tuple[Callable[[Any], object], ...] = ()
         with _making:
             if self._state in (_FINISHED, _CANCELLED):
                 raise InvalidStateError(f"{self!r} was settled twice")

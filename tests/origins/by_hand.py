@@ -66,9 +66,9 @@ class Wire:
     async def execute(self, operation: Operation) -> Any:
         return await _Held(self, operation)
 
-    def answer(self, method: str | None = None, **values: Any) -> None:
-        """Answer the oldest request (of that method); a create with an identity. Nothing happens if there is none."""
-        flight = self._taken(method)
+    def answer(self, which: str | Flight | None = None, **values: Any) -> None:
+        """Answer the oldest request (of that method), or this one; a create with an identity. Else nothing happens."""
+        flight = self._taken(which)
         if flight is None:
             return
         if flight.method == "create":
@@ -76,9 +76,9 @@ class Wire:
             values.setdefault("id", self._identity)
         self._call(flight.done, values)
 
-    def refuse(self, error: Exception) -> None:
-        """Let the oldest request fail."""
-        flight = self._taken(None)
+    def refuse(self, error: Exception, which: Flight | None = None) -> None:
+        """Let the oldest request, or this one, fail."""
+        flight = self._taken(which)
         assert flight is not None
         self._call(flight.failed, error)
 
@@ -86,8 +86,8 @@ class Wire:
         while self.flying:
             self.answer()
 
-    def _taken(self, method: str | None) -> Flight | None:
-        flight = next((one for one in self.flying if method in (None, one.method)), None)
+    def _taken(self, which: str | Flight | None) -> Flight | None:
+        flight = next((one for one in self.flying if which in (None, one, one.method)), None)
         if flight is not None:
             self.flying.remove(flight)
         return flight

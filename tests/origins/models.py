@@ -118,7 +118,7 @@ class BackboneModels:
         self._kind = Page
 
     def new(self, **attributes: Any) -> Any:
-        return self._kind(self.wire.send, **{"id": None, "title": "a", "tags": [], **attributes})
+        return self._kind(self.wire.send, **{"title": "a", "tags": [], **attributes})
 
     def stored(self, **attributes: Any) -> Any:
         return self.new(id=7, **attributes)
@@ -127,7 +127,7 @@ class BackboneModels:
         page.set(attributes)
 
     def value(self, page: Any, name: str) -> Any:
-        return page.attributes[name]
+        return page.attributes.get(name)
 
     def equip(self, page: Any, helper: Any) -> None:
         page.helper = helper

@@ -99,6 +99,18 @@ def test_backbone_the_chain_is_drained_on_error(world: Any) -> None:
 
 
 @backbone
+def test_backbone_a_queued_save_of_a_new_model_becomes_an_update(world: Any) -> None:
+    """What is to be done is decided when its turn comes, not when it is queued."""
+    models = world()
+    page = models.new()
+    models.save(page)
+    models.save(page, {"title": "b"})
+    models.wire.answer_all()
+    assert models.wire.methods == ["create", "update"]
+    assert models.wire.sent[1].values["id"] == 1
+
+
+@backbone
 def test_backbone_sync_and_error_are_events(world: Any) -> None:
     """Whoever listens is told of each end."""
     models = world()

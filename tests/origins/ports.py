@@ -149,10 +149,6 @@ class WholeCopyModel(BackboneChainedModel):
     def copied(self) -> dict[str, Any]:
         return copy.deepcopy(self).attributes  # SN2: and of all that hangs on it
 
-    def __init__(self, send: Send, **attributes: Any) -> None:
-        super().__init__(send, **attributes)
-        self.helper: Any = None
-
 
 class RollingBackModel(BackboneChainedModel):
     """The usual cure for refused saves: if one fails, what was there before it is put back."""

@@ -320,9 +320,9 @@ class Engine:
             if halted or one.paused or one.lane.lane.paused:
                 return False
             heads: list[Any] = [head for head in [one.active or one.head] if head is not None and head.waits]
-            for head, parent in ((head, final(parent)) for head in heads for parent in head.after):
+            for child, parent in ((child, final(parent)) for child in heads for parent in child.after):
                 # One of another dispatcher may always come.
-                if not parent.done() and parent._host is head._host and parent.chain not in seen:
+                if not parent.done() and parent._host is child._host and parent.chain not in seen:
                     seen.add(parent.chain)
                     line.append(parent.chain)
         known |= seen

@@ -319,12 +319,10 @@ class Engine:
             halted = one.halted is not None and one.active is None and one.startable() is None
             if halted or one.paused or one.lane.lane.paused:
                 return False
-            heads: list[Any] = [head for head in [one.active or one.head] if head is not None and head.waits]
-            for child, parent in ((child, final(parent)) for child in heads for parent in child.after):
-                # One of another dispatcher may always come.
-                if not parent.done() and parent._host is child._host and parent.chain not in seen:
-                    seen.add(parent.chain)
-                    line.append(parent.chain)
+            for chain_behind in _awaited_chains(one.active or one.head):
+                if chain_behind not in seen:
+                    seen.add(chain_behind)
+                    line.append(chain_behind)
         known |= seen
         return True
 
@@ -359,6 +357,14 @@ def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
         interrupt, save.interrupt = interrupt or save.interrupt, None
     if interrupt is not None:
         raise interrupt
+
+
+def _awaited_chains(save: Any) -> list[Chain]:
+    """The chains of those that `save` waits for. One of another dispatcher may always come, and is left out."""
+    if save is None or not save.waits:
+        return []
+    parents = [final(parent) for parent in save.after]
+    return [parent.chain for parent in parents if not parent.done() and parent._host is save._host]
 
 
 def _reaches_back(chain: Chain, last: int) -> bool:

@@ -47,8 +47,10 @@ def in_thread(call: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def closing(dispatcher: Dispatcher) -> Any:
-    with contextlib.closing(dispatcher):
+    try:
         yield dispatcher
+    finally:
+        dispatcher.close(PATIENCE)
 
 
 async def in_flight(backend: Any, number: int = 1) -> None:
@@ -605,8 +607,10 @@ def test_an_await_elsewhere_notices_that_the_loop_was_closed() -> None:
         until_left(dispatcher)
 
         async def second() -> None:
+            asked_for = len(handle._done_callbacks)
             waiter = asyncio.ensure_future(awaited(handle))
-            await asyncio.sleep(0)
+            while len(handle._done_callbacks) == asked_for:
+                await asyncio.sleep(0)
             loop.close()
             await waiter
 

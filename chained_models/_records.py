@@ -145,7 +145,7 @@ class Records:
         if record.identity is not None and all(one.verb is Verb.REFRESH for one in others):
             return None  # nothing of ours would have created it, so it may be there
         effects: list[Effect] = []
-        for one in others:
+        for one in reversed(others):  # the first one last: it may be what keeps the others from starting
             effects += self._machine.settle_queued(one, Outcome.CANCELLED)
         effects += self._machine.settle_queued(save, Outcome.SAVED)
         self.saved(save, Answer())
@@ -245,14 +245,16 @@ class Records:
         chain = save.chain
         assert chain is not None
         rule = rule_for(error, chain.options.get("on_failure", save.on_failure))
-        save.error = error
-        effects = self._machine.settle_queued(save, Outcome.FAILED, halt=rule is OnFailure.HALT)
+        effects: list[Effect] = []
         if rule is not OnFailure.HALT:
-            for one in saves_of(chain):
+            for one in saves_of(chain):  # before `save` itself, which keeps them from starting
                 # Without the identity that it still lacks it would be another thing than the one that was meant.
-                if one.state is SaveState.QUEUED and one.facts is save.facts and _lacks(one, save.slots):
+                lacks = one is not save and one.facts is save.facts and _lacks(one, save.slots)
+                if lacks and one.state is SaveState.QUEUED:
                     one.error = error
                     effects += self._machine.settle_queued(one, Outcome.FAILED)
+        save.error = error
+        effects += self._machine.settle_queued(save, Outcome.FAILED, halt=rule is OnFailure.HALT)
         return self._ledger.counted(effects)
 
     @staticmethod

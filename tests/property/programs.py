@@ -337,7 +337,9 @@ class Program:
     def check(self) -> None:
         for handle in self.handles.values():
             done = handle.done()
-            assert self.ended.get(handle.id, 0) == done, f"V7: {handle} has called back {self.ended.get(handle.id)} times"
+            assert self.ended.get(handle.id, 0) == done, (
+                f"V7: {handle} has called back {self.ended.get(handle.id)} times"
+            )
             assert (handle.why_waiting is None) is done, f"DE6: {handle} says {handle.why_waiting!r}"
             if handle.outcome is Outcome.FAILED:
                 keys = {one.idempotency_key for one in self.server.applied if one.id == handle.id}

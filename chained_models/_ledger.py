@@ -130,7 +130,7 @@ class Ledger:
         """Take out all that was never attempted, and lift a halt. What is in flight keeps its place."""
         effects: list[Effect] = []
         for save in reversed(saves_of(chain)):  # the first one last: it may be what keeps the others from starting
-            effects += self.cancel(save) or []
+            effects = [*(self.cancel(save) or []), *effects]
         return [*effects, *self.machine.lift(chain)]
 
     def retry(self, chain: Chain, successor: Handle[Any]) -> list[Effect]:
@@ -145,7 +145,7 @@ class Ledger:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
         effects: list[Effect] = []
         for save in reversed(saves):  # the first one of a chain last: it may be what keeps the others from starting
-            effects += self.cancel(save) or []
+            effects = [*(self.cancel(save) or []), *effects]
         # First what waits for its next attempt: giving up one that runs makes room in the lane, and would start it.
         for save in sorted(saves, key=lambda one: one.port.lane.holds(one)):
             if save.state in (SaveState.IN_FLIGHT, SaveState.BACKING_OFF, SaveState.IN_DOUBT):

@@ -71,7 +71,16 @@ def walk(seed: int, steps: int) -> None:
     # Each walk has favourites of its own, so that some fill queues, others fail all the time, or pause.
     weights = [STEPS[name][0] * random.choice((0, 1, 1, 4)) for name in names]
     if random.random() < 0.25:  # some backends are slow
-        slow = {"reserve": 12, "it_takes_long": 6, "look": 2, "time_passes": 1, "succeed": 4, "fail": 3, "release": 8, "wake": 2}
+        slow = {
+            "reserve": 12,
+            "it_takes_long": 6,
+            "look": 2,
+            "time_passes": 1,
+            "succeed": 4,
+            "fail": 3,
+            "release": 8,
+            "wake": 2,
+        }
         slow |= {"give_up": 1, "late_end": 1, "resume_lane": 4, "hear_of_lane": 4}
         weights = [slow.get(name, 0.3) for name in names]
     for name in random.choices(names, weights, k=steps):

@@ -123,19 +123,21 @@ class Scripted(Script):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._open = threading.Event()
-        self._open.set()
+        self._gates: dict[str | None, threading.Event] = {}
 
-    def hold(self) -> None:
-        """Attempts from now on do not end until `release()`."""
-        self._open = threading.Event()
+    def hold(self, name: str | None = None) -> None:
+        """Attempts from now on, of all objects or of those of that name, do not end until `release()`."""
+        self._gates[name] = threading.Event()
 
-    def release(self) -> None:
-        self._open.set()
+    def release(self, name: str | None = None) -> None:
+        """Those of that name, or all."""
+        for one in list(self._gates) if name is None else [name]:
+            self._gates.pop(one).set()
 
     def execute(self, operation: Operation) -> Answer | dict[str, Any] | None:
         with self._attempt(operation) as failure:
-            assert self._open.wait(PATIENCE), "an attempt was held and never released"
+            gate = self._gates.get(operation.values["name"]) or self._gates.get(None)
+            assert gate is None or gate.wait(PATIENCE), "an attempt was held and never released"
             return self._answer(operation, failure)
 
 
@@ -146,24 +148,28 @@ class AsyncScripted(Script):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._held = False
-        self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._held: set[str | None] = set()
+        self._sleepers: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    def hold(self) -> None:
-        self._held = True
+    def hold(self, name: str | None = None) -> None:
+        self._held.add(name)
 
-    def release(self) -> None:
-        self._held = False
-        while self._sleepers:
-            loop, event = self._sleepers.pop()
+    def release(self, name: str | None = None) -> None:
+        self._held = set() if name is None else self._held - {name}
+        sleepers, self._sleepers = self._sleepers, []
+        for one, loop, event in sleepers:
+            if name not in (None, one):
+                self._sleepers.append((one, loop, event))
+                continue
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(event.set)
 
     async def execute(self, operation: Operation) -> Answer | dict[str, Any] | None:
         with self._attempt(operation) as failure:
-            if self._held:
+            name = operation.values["name"]
+            if self._held & {None, name}:
                 event = asyncio.Event()
-                self._sleepers.append((asyncio.get_running_loop(), event))
+                self._sleepers.append((name, asyncio.get_running_loop(), event))
                 while not event.is_set():
                     try:
                         await event.wait()

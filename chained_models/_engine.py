@@ -300,10 +300,10 @@ class Engine:
             self.run(effects)
 
     def look_no_more(self) -> None:
-        """Take back the timers of lanes where nothing goes on that could still be given up."""
+        """Take back the timers of lanes where nothing is in flight that could still be given up."""
         with self.deciding as ledger:
             current = ledger.machine.is_current
-            lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf") and not lane.renewing]
+            lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf")]
             lanes = [lane for lane in lanes if not any(current(save, token) for token, save in lane.slots.items())]
             for lane in lanes:
                 lane.look_at = float("inf")

@@ -14,6 +14,7 @@ import math
 import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -296,6 +297,10 @@ class World:
         with self._news:
             assert self._news.wait_for(condition, PATIENCE), "it never came to that"
 
+    async def until_set(self, event: threading.Event) -> None:
+        """Wait for an event of a test, which may come from any thread or loop."""
+        assert await self.aside(partial(event.wait, PATIENCE)), "it never came to that"
+
     async def armed(self, within: float) -> None:
         """Wait until something will happen within so many seconds."""
         with self.driver.news:
@@ -406,6 +411,11 @@ def everywhere(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 def where_things_happen_meanwhile(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Play a test body in the worlds where `save()` returns before the attempt ends."""
     return _in({name: kind for name, kind in WORLDS.items() if kind.concurrent}, body)
+
+
+def where_calls_block(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Play a test body in the worlds whose backends have plain functions."""
+    return _in({name: kind for name, kind in WORLDS.items() if not issubclass(kind, BackgroundLoop)}, body)
 
 
 def _in(worlds: dict[str, type[World]], body: Callable[..., Any]) -> Callable[..., None]:

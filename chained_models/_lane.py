@@ -65,7 +65,7 @@ class Lane:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing new is sent: by `pause()`, or because the backend refused our credentials."""
+        """Whether nothing new is sent: by `pause()`, or because our credentials were refused and could not be renewed."""
         return self._paused
 
     @property

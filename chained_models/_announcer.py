@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import events
-from ._delivery import Delivery
+from ._delivery import Deliveries, Delivery
 from ._merge import Merged
 from ._weakmap import WeakIdMap
 from .events import EventName, Receiver, SaveEvent
@@ -37,8 +37,9 @@ class Announcer:
     """
 
     def __init__(self, post: Callable[[Callable[[], None]], object] | None) -> None:
-        self._target = None if post is None else Delivery(post, threading.get_ident())
-        self._loops: WeakIdMap[Any, Delivery] = WeakIdMap()  # which may be looked through while it grows
+        self.deliveries = Deliveries()
+        self._target = None if post is None else Delivery(post, threading.get_ident(), among=self.deliveries)
+        self._loops: WeakIdMap[Any, Delivery] = WeakIdMap()
         self._here = _Here()
         self.leaving = False
         """The interpreter ends: targets come no more."""
@@ -63,21 +64,14 @@ class Announcer:
             return None
         delivery = self._loops.get(loop)
         if delivery is None:
-            delivery = self._loops.setdefault(loop, _to_loop(loop))
+            delivery = self._loops.setdefault(loop, _to_loop(loop, self.deliveries))
+        delivery.thread = threading.get_ident()  # it may have gone on in another one
         return delivery
 
-    def delivery_here(self) -> Delivery | None:
-        """The delivery whose calls are to be made in this thread, if there is one."""
-        delivery = self.delivery()
-        return delivery if delivery is not None and delivery.thread == threading.get_ident() else None
-
     def rescue(self) -> None:
-        """Make the calls of targets that will never come."""
-        if self._loops:
-            for delivery in list(self._loops.values()):
-                delivery.rescue()
-        if self.leaving and self._target is not None:
-            self._target.make_calls()
+        """Make the calls of targets that will never come; not inside another one, whoever makes that goes on with them."""
+        if not self.receiving:
+            self.deliveries.rescue(leaving=self.leaving)
 
     def here(self, save: Handle[Any]) -> bool:
         """Whether what concerns this save is to be done in this thread."""
@@ -155,7 +149,7 @@ def running_loop() -> Any:
     return None if asyncio is None else asyncio._get_running_loop()
 
 
-def _to_loop(loop: Any) -> Delivery:
+def _to_loop(loop: Any, among: Deliveries) -> Delivery:
     # Weakly, or the value would keep its own key.
     reference = weakref.ref(loop)
 
@@ -169,4 +163,8 @@ def _to_loop(loop: Any) -> Delivery:
         target = reference()
         return target is None or target.is_closed()
 
-    return Delivery(post, threading.get_ident(), closed)
+    def away() -> bool:
+        target = reference()
+        return target is not None and target.is_running() and target is not running_loop()
+
+    return Delivery(post, threading.get_ident(), closed, away, among=among)

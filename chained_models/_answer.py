@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._dependencies import fill_slots
 from ._merge import Merged, assign_answer, became
 from ._record import Verb
 from ._snapshot import MISSING, Snapshot, same
@@ -75,6 +76,10 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             return Merged()
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values
+            if save.slots:
+                filled = fill_slots(save, save.snapshot)
+                about = {name: value for name, (_, value) in save.slots.items()}
+                _assign(save, lambda model: assign_answer(save.binding.adapter, model, about, filled))
             if outcome is Outcome.ABANDONED:
                 facts.forget(_sent(save), version=save.operation.version is not None)
             if facts.last is save:
@@ -95,10 +100,12 @@ def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
 
 
 def _first_waiting(last: SaveHandle[Any] | None) -> SaveHandle[Any] | None:
-    """Of the saves of one object, the first that was not sent yet."""
+    """Of the saves of one object, the first that was not sent yet, and still may be."""
     first = None
     while last is not None and last.operation is None and last.became is None:
-        first, last = last, last.before
+        if last.outcome is None:
+            first = last
+        last = last.before
     return first
 
 
@@ -112,6 +119,10 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     model_type = save.binding.model.type
     understood = _of_the_same(save, save.understood or {})
     sent, about = _sent(save), _about(save)
+    if save.slots:
+        filled = fill_slots(save, save.snapshot)
+        understood = {**filled, **understood}
+        about = {**about, **{name: save.snapshot.get(name, MISSING) for name in filled}}
     if save.identity is not None and save.binding.identity_in(save.snapshot) is None:
         # Also one that was not answered just now, but late, by a create that had been abandoned.
         parts = save.binding.parts(save.identity)
@@ -132,9 +143,14 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
             facts.last = None
         return merged
 
-    if adapter.attached(save.model) and facts.thread != threading.get_ident():
+    return _assign(save, assign)
+
+
+def _assign(save: SaveHandle[Any], assign: Callable[[Any], Merged]) -> Merged:
+    """Assign to the object, or leave it for the thread that works with it."""
+    if save.binding.adapter.attached(save.model) and save.facts.thread != threading.get_ident():
         # Weakly, for what is kept beside an object must not keep it alive.
-        facts.defer(weakref.ref(save.model), assign)
+        save.facts.defer(weakref.ref(save.model), assign)
         return Merged()
     return assign(save.model)
 

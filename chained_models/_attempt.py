@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ._answer import as_answer, understand
+from ._dependencies import fill_slots
 from ._machine import time_left
 from ._snapshot import Snapshot, carried, differing
 from .binding import Bound
@@ -30,6 +31,8 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
         announce: Called just before the backend is.
     """
     operation = save.operation
+    if save.orphaned is not None:
+        raise save.orphaned
     if operation is None:
         operation = _bind(save)
         if operation is None:
@@ -70,6 +73,8 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     if method is None:
         return None
     values = _values(save)
+    if save.slots:
+        values = {**values, **fill_slots(save, values)}
     identity = record.identity
     if identity is not None:
         given = bound.identity_in(values)
@@ -118,7 +123,8 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
         case Method.PATCH if save.update_fields is not None:
             return save.update_fields & values.keys()
         case Method.UPDATE | Method.PATCH:
-            return differing(values, save.facts.base)
+            differ = differing(values, save.facts.base)
+            return differ if method is Method.UPDATE else differ | (save.always & values.keys())
         case Method.DELETE | Method.READ:
             return frozenset()
 

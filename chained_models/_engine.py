@@ -10,6 +10,7 @@ next attempt starts.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -18,11 +19,14 @@ from random import random
 from typing import Any
 
 from ._announcer import Announcer
+from ._dependencies import final
 from ._lane import Lane, LaneState, Renew, Signal
 from ._ledger import Ledger
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
 from ._merge import Merged
+from ._vigil import Vigil
 from ._waiting import Patience
+from ._why import reasons, sentence
 from .drivers import Drivers
 from .events import EventName
 from .exceptions import Unauthenticated, WouldDeadlock
@@ -86,13 +90,15 @@ class Engine:
     Args:
         drivers: Where the work runs.
         announcer: Tells receivers.
+        stuck_after: Seconds after which a chain that cannot go on by itself says so.
     """
 
-    def __init__(self, drivers: Drivers, announcer: Announcer) -> None:
+    def __init__(self, drivers: Drivers, announcer: Announcer, stuck_after: float = math.inf) -> None:
         self.ledger = Ledger()
         self.deciding = _Deciding(self.ledger, drivers.now)
         self.announcer = announcer
         self.patience = Patience(drivers, announcer)
+        self.vigil = Vigil(self.deciding, self.ledger, stuck_after, partial(announcer.tell, "stuck"))
         self._lanes: weakref.WeakValueDictionary[int, LaneState[Chain]] = weakref.WeakValueDictionary()
 
     def lane_state(self, lane: Lane) -> LaneState[Chain]:
@@ -112,6 +118,8 @@ class Engine:
 
     def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
+        if self.vigil.due:
+            self.vigil.arrange()
         jobs: Jobs = []
         behind: Jobs = []
         signals: list[Signal] = []
@@ -320,6 +328,7 @@ class Engine:
     def unfinished(self, key: Any, last: int) -> tuple[bool, list[Handle[Any]]]:
         """Whether there is still something to wait for, and what cannot move by itself."""
         held: list[Any] = []
+        known: set[Chain] = set()
         with self.deciding as ledger:
             if key is None and any(seq <= last for seq in ledger.finishing):
                 return True, held
@@ -328,11 +337,34 @@ class Engine:
                     return True, held
                 if not _reaches_back(chain, last):
                     continue
-                halted = chain.halted is not None and chain.active is None and chain.startable() is None
-                if chain.lane.holds(chain.active) or not (halted or chain.paused or chain.lane.lane.paused):
+                if self._moves(chain, known):
                     return True, held
                 held += [save for save in chain.saves.values() if save.place <= last]
         return False, held
+
+    @staticmethod
+    def _moves(chain: Chain, known: set[Chain]) -> bool:
+        """Whether the first save of `chain` goes on by itself; `known` holds chains of which this was found out before."""
+        line, seen = [chain], {chain}
+        while line:
+            one = line.pop()
+            if one in known or one.finishing is not None or one.lane.holds(one.active):
+                continue
+            halted = one.halted is not None and one.active is None and one.startable() is None
+            if halted or one.paused or one.lane.lane.paused:
+                return False
+            for chain_behind in _awaited_chains(one.active or one.head):
+                if chain_behind not in seen:
+                    seen.add(chain_behind)
+                    line.append(chain_behind)
+        known |= seen
+        return True
+
+    def why(self, save: Handle[Any]) -> str | None:
+        """Why a save waits, as a sentence; None if it does not."""
+        with self.deciding as ledger:
+            parts = reasons(save, ledger.machine.now)
+        return sentence(parts)
 
     def abandon_all(self, cause: str, driver: Driver | None = None) -> None:
         """Settle everything, or everything of one driver: it will not be carried out."""
@@ -376,6 +408,14 @@ def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
         interrupt, save.interrupt = interrupt or save.interrupt, None
     if interrupt is not None:
         raise interrupt
+
+
+def _awaited_chains(save: Any) -> list[Chain]:
+    """The chains of those that `save` waits for. One of another dispatcher may always come, and is left out."""
+    if save is None or not save.waits:
+        return []
+    parents = [final(parent) for parent in save.after]
+    return [parent.chain for parent in parents if not parent.done() and parent._host is save._host]
 
 
 def _reaches_back(chain: Chain, last: int) -> bool:

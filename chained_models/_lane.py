@@ -249,6 +249,11 @@ class LaneState(Generic[C]):
             self._alone = 0
             self.signals.append(Signal("recovered", save))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether chains are ready, and nothing that runs will make room for them."""
+        return bool(self.ready) and self.lane.paused
+
     def holds(self, save: Any) -> bool:
         """Whether an attempt of that save is running."""
         return save is not None and self.slots.get(save.token) is save

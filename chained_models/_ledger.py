@@ -63,6 +63,15 @@ class Ledger:
         save.work.settled(save)
         return self.counted(self.machine.withdraw(save))
 
+    def supersede(self, older: Handle[Any], newer: Handle[Any]) -> list[Effect]:
+        """Let `newer`, which is queued, take the place of `older`, which was never attempted and will end as that one does."""
+        older.superseded_by = newer
+        # One list is handed on, or ten thousand saves in a row would copy it ten thousand times.
+        replaced, older.replaced = older.replaced, []
+        replaced += [*newer.replaced, older]
+        newer.replaced = replaced
+        return self.counted(self.machine.supersede(older, newer))
+
     # Attempts
 
     def completed(
@@ -162,9 +171,8 @@ class Ledger:
     def clear(self, chain: Chain) -> list[Effect]:
         """Take out all that was never attempted, and lift a halt. What is in flight keeps its place."""
         effects: list[Effect] = []
-        for save in saves_of(chain):
-            if save.state is SaveState.QUEUED:
-                effects += self.cancel(save) or []
+        for save in reversed(saves_of(chain)):  # the first one last: it may be what keeps the others from starting
+            effects += self.cancel(save) or []
         return [*effects, *self.machine.lift(chain)]
 
     def retry(self, chain: Chain, successor: Handle[Any]) -> list[Effect]:
@@ -178,9 +186,8 @@ class Ledger:
     def give_up_all(self, saves: Sequence[Handle[Any]], cause: str) -> list[Effect]:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
         effects: list[Effect] = []
-        for save in saves:
-            if save.state is SaveState.QUEUED:
-                effects += self.cancel(save) or []
+        for save in reversed(saves):  # the first one of a chain last: it may be what keeps the others from starting
+            effects += self.cancel(save) or []
         # First what waits for its next attempt: giving up one that runs makes room in the lane, and would start it.
         for save in sorted(saves, key=lambda one: one.port.lane.holds(one)):
             if save.state in (SaveState.IN_FLIGHT, SaveState.BACKING_OFF, SaveState.IN_DOUBT):

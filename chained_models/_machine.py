@@ -38,6 +38,8 @@ class Save(Protocol):
     """Seconds one attempt has."""
     passes_halt: bool
     """Whether it may be sent although its chain is halted (a refresh)."""
+    waits: int
+    """How many saves of other chains it still waits for."""
     seq: int
     place: int
     """Its key in the chain: its number, or that of the save whose place it took."""
@@ -50,6 +52,8 @@ class Save(Protocol):
     """When the current attempt started."""
     spent: float
     """Seconds used up by earlier attempts and waits."""
+    wakes: float
+    """When the wait for the next attempt is over."""
     due: bool
     """Whether the wait for the next attempt is over."""
     doubted: bool
@@ -64,7 +68,7 @@ def time_left(save: Save) -> float:
 class Chain:
     """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
 
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "paused", "saves")
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "options", "paused", "saves")
 
     def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
         self.key = key
@@ -78,6 +82,22 @@ class Chain:
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""
+        self.options: dict[str, Any] = {}
+        """What its saves are given when an attempt of theirs starts, by name."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return not (self.saves or self.paused or self.options) and self.halted is None and self.finishing is None
+
+    @property
+    def held(self) -> bool:
+        """Whether there is something to send, and it cannot go on by itself: no attempt runs, and no time is waited for."""
+        head = self.active or self.head
+        if head is None or self.finishing is not None or self.lane.holds(head):
+            return False
+        waiting = head.state is SaveState.QUEUED or head.due
+        return waiting and self.startable() is None
 
     @property
     def head(self) -> Save | None:
@@ -88,7 +108,7 @@ class Chain:
         if self.paused or self.finishing is not None:
             return None
         head = self.active or self.head
-        if head is None or (self.halted is not None and not head.passes_halt):
+        if head is None or head.waits or (self.halted is not None and not head.passes_halt):
             return None
         if head.state is SaveState.QUEUED or (head.due and head.state in (SaveState.BACKING_OFF, SaveState.IN_DOUBT)):
             return head
@@ -133,7 +153,7 @@ Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew
 class Machine:
     """All chains of one dispatcher."""
 
-    __slots__ = ("_seq", "_token", "chains", "now")
+    __slots__ = ("_seq", "_token", "chains", "held", "now")
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -141,7 +161,9 @@ class Machine:
         self._seq = 0
         self._token = 0
         self.chains: dict[Hashable, Chain] = {}
-        """Only chains with something in them, or paused or halted."""
+        """Only chains with something in them, or paused or halted, or with options of their own."""
+        self.held: dict[Chain | LaneState[Chain], float] = {}
+        """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
 
     @property
     def last_seq(self) -> int:
@@ -157,9 +179,7 @@ class Machine:
 
     def reserve(self, key: Hashable, lane: LaneState[Chain], save: Save, *, front: bool = False) -> None:
         """Take the next place in the chain of `key`. It holds back later ones until it is filled or withdrawn."""
-        chain = self.chains.get(key)
-        if chain is None:
-            chain = self.chains[key] = Chain(key, lane)
+        chain = self._chain(key, lane)
         self._seq += 1
         save.seq = save.place = self._seq
         save.state = SaveState.PREPARING
@@ -221,6 +241,7 @@ class Machine:
             save.due = True
             return self._offer(chain)
         save.spent += self.now - save.started + verdict.delay
+        save.wakes = self.now + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
 
     def woke(self, save: Save, token: int) -> list[Effect]:
@@ -281,9 +302,15 @@ class Machine:
 
     # Verbs
 
-    def settle_queued(self, save: Save, outcome: Outcome) -> list[Effect]:
+    def settle_queued(self, save: Save, outcome: Outcome, *, halt: bool = False) -> list[Effect]:
         """Settle a save that was never attempted: cancelled, failed with another's cause, or with nothing to send."""
-        return self._settle(save, INPUTS[outcome])
+        return self._settle(save, INPUTS[outcome], halt=halt)
+
+    def arrived(self, save: Save) -> list[Effect]:
+        """One of those that `save` waits for is there."""
+        save.waits -= 1
+        assert save.chain is not None
+        return self._offer(save.chain)
 
     def supersede(self, older: Save, newer: Save) -> list[Effect]:
         """`newer`, which is queued in the same chain, takes the place of `older`, which was never attempted."""
@@ -297,11 +324,14 @@ class Machine:
 
     def pause(self, key: Hashable, lane: LaneState[Chain]) -> None:
         """Start nothing in this chain, even if it is empty now. What is in flight goes on."""
-        chain = self.chains.get(key)
-        if chain is None:
-            chain = self.chains[key] = Chain(key, lane)
+        chain = self._chain(key, lane)
         chain.paused = True
         chain.lane.withdraw(chain)
+        self._watch(chain)
+
+    def update(self, key: Hashable, lane: LaneState[Chain], options: dict[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these."""
+        self._chain(key, lane).options.update(options)
 
     def resume(self, chain: Chain) -> list[Effect]:
         """Go on; does nothing if it was not paused."""
@@ -367,16 +397,32 @@ class Machine:
             return chain
         other.paused, chain.paused = other.paused or chain.paused, False
         other.halted, chain.halted = other.halted or chain.halted, None
+        other.options, chain.options = {**chain.options, **other.options}, {}
         if other.startable() is None:
             other.lane.withdraw(other)
-        if not chain.saves and chain.finishing is None:
+        self._watch(other)
+        if chain.empty:
             self.chains.pop(chain.key, None)
+        self._watch(chain)
         return other
 
     def __iter__(self) -> Iterator[Chain]:
         return iter(list(self.chains.values()))
 
     # Inside
+
+    def _chain(self, key: Hashable, lane: LaneState[Chain]) -> Chain:
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        return chain
+
+    def _watch(self, chain: Chain) -> None:
+        """Remember since when the chain cannot go on by itself."""
+        if chain.held:
+            self.held.setdefault(chain, self.now)
+        elif self.held:
+            self.held.pop(chain, None)
 
     def _next_token(self) -> int:
         self._token += 1
@@ -405,10 +451,13 @@ class Machine:
         """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
         if chain.startable() is not None:
             chain.lane.request(chain)
+            if self.held:
+                self.held.pop(chain, None)
         else:
             chain.lane.withdraw(chain)
-            if not chain.saves and not chain.paused and chain.halted is None and chain.finishing is None:
+            if chain.empty:
                 self.chains.pop(chain.key, None)
+            self._watch(chain)
         return self._granted(chain.lane)
 
     def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
@@ -420,6 +469,8 @@ class Machine:
             save = chain.startable()
             assert save is not None
             self._move(save, Input.START)
+            for name, value in chain.options.items():
+                setattr(save, name, value)
             chain.active = save
             save.token = self._next_token()
             save.attempts += 1
@@ -427,6 +478,10 @@ class Machine:
             save.started = self.now
             lane.take(save.token, save)
             effects.append(Start(save, save.token))
+        if lane.stopped:
+            self.held.setdefault(lane, self.now)
+        elif self.held:
+            self.held.pop(lane, None)
         return effects
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import _attempt
 from ._answer import merge, succeed
+from ._dependencies import again, latest
 from ._merge import Merged
 from ._records import Records
 from .handle import SaveHandle
@@ -26,6 +27,9 @@ _PASSED_ON = (
     "operation",
     "method",
     "update_fields",
+    "always",
+    "coalesce",
+    "on_conflict",
     "force_insert",
     "discard",
     "doubted",
@@ -80,5 +84,7 @@ class ModelWork(Records):
         )
         for fact in _PASSED_ON:
             setattr(successor, fact, getattr(save, fact))
+        successor.after = again(save.after)
+        successor.slots = {name: (latest(giver), about) for name, (giver, about) in save.slots.items()}
         succeed(successor, save)
         return successor

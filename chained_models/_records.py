@@ -6,18 +6,21 @@ runs no code of the user's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ._coalescing import absorb, replaceable
+from ._dependencies import final, lost, refuse_own_chain
 from ._ledger import Ledger, saves_of
-from ._machine import Effect
+from ._machine import Chain, Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
 from ._states import SaveState
-from .exceptions import Abandoned, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
+from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
 from .handle import SaveHandle
 from .operation import Answer, Guarantee, Method
-from .policies import Outcome, Verdict, judge
+from .policies import Coalesce, OnFailure, Outcome, Ruling, Verdict, judge, rule_for
 
 __all__ = ["Records"]
 
@@ -56,10 +59,31 @@ class Records:
         if not record.unsettled and not self._halts(record):
             record.chain_key = record if key is None else key
         chain = self._machine.chains.get(record.chain_key)
+        refuse_own_chain(save, record.chain_key)
         save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
+        options = {} if chain is None else chain.options
+        save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
+        if chain is not None and not save.passes_halt:
+            self._refuse_too_many(save, chain)
         self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
         save.idempotency_key = save.id
         return None
+
+    @staticmethod
+    def _refuse_too_many(save: SaveHandle[Any], chain: Chain) -> None:
+        binding = save.binding.binding
+        most = chain.options.get("max_pending", binding.max_pending)
+        if most is None or len(chain.saves) < most:
+            return
+        last = chain.saves[next(reversed(chain.saves))]
+        if save.coalesce is Coalesce.LATEST and replaceable(last, save):
+            return  # it will take a place that is there
+        full = ChainFull(
+            f"{len(chain.saves)} saves of {save.record} have not settled, and max_pending={most}; wait for one of them, or "
+            "choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
+        )
+        full.overflow = chain.options.get("overflow", binding.overflow)
+        raise full
 
     def _halts(self, record: Record) -> bool:
         """Whether a failed save of `record` stops its chain: it may be retried there, so what follows waits there too."""
@@ -89,7 +113,25 @@ class Records:
     def fill(self, save: SaveHandle[Any]) -> list[Effect]:
         """The snapshot is there."""
         effects = self._nothing_stored_yet(save) if save.verb is Verb.DELETE else None
-        return self._ledger.fill(save) if effects is None else self._ledger.counted(effects)
+        if effects is not None:
+            return self._ledger.counted(effects)
+        effects = self._ledger.fill(save)
+        if save.coalesce is Coalesce.LATEST:
+            effects += self._take_places(save)
+        return effects
+
+    def _take_places(self, save: SaveHandle[Any]) -> list[Effect]:
+        """Let `save` take the place of the one before it; a delete, of all writes before it."""
+        effects: list[Effect] = []
+        record = save.record.current()
+        while save.state is SaveState.QUEUED and (older := _before(save)) is not None and replaceable(older, save):
+            patches = save.verb is Verb.PATCH
+            absorb(older, save)
+            record.patches += (save.verb is Verb.PATCH) - patches
+            effects += self._ledger.supersede(older, save)
+            if save.verb is not Verb.DELETE:
+                break
+        return effects
 
     def _nothing_stored_yet(self, save: SaveHandle[Any]) -> list[Effect] | None:
         """A delete of what was never sent: its saves are cancelled, and it is done without a request. None otherwise."""
@@ -103,7 +145,7 @@ class Records:
         if record.identity is not None and all(one.verb is Verb.REFRESH for one in others):
             return None  # nothing of ours would have created it, so it may be there
         effects: list[Effect] = []
-        for one in others:
+        for one in reversed(others):  # the first one last: it may be what keeps the others from starting
             effects += self._machine.settle_queued(one, Outcome.CANCELLED)
         effects += self._machine.settle_queued(save, Outcome.SAVED)
         self.saved(save, Answer())
@@ -122,6 +164,9 @@ class Records:
         random: float,
     ) -> Verdict:
         """What a failed attempt means: the failure table."""
+        if save.orphaned is error:
+            rule = rule_for(error, save.on_failure)
+            return Verdict(Ruling.SETTLE, outcome=Outcome.FAILED, halt=rule is OnFailure.HALT)
         return judge(
             error,
             method=save.method,
@@ -153,6 +198,8 @@ class Records:
         save.facts.unsettled -= 1
         if record.deletion is save:
             record.deletion = None
+        if save.orphaned is None:  # else a retry by hand waits for them again
+            save.after = ()
 
     def saved(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
         record: Record = save.record.current()
@@ -190,6 +237,18 @@ class Records:
             effects += self._machine.settle_queued(one, Outcome.FAILED)
         return effects
 
+    def parent_ended(self, child: SaveHandle[Any], parent: Any) -> list[Effect]:
+        """One of those that `child` waits for has ended.
+
+        If that failed, so does the child; but when its turn comes, and not before: where its failure halts the chain, what
+        stands in front of it has been sent by then.
+        """
+        save: SaveHandle[Any] = final(child)
+        if save.state is not SaveState.QUEUED:
+            return []  # cancelled meanwhile, or failed with another parent
+        save.orphaned = save.orphaned or lost(save, parent)
+        return self._ledger.counted(self._machine.arrived(save))
+
     @staticmethod
     def _doomed(save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[SaveHandle[Any]]:
         """Queued saves that would meet the same answer, or have lost what they build on."""
@@ -201,6 +260,8 @@ class Records:
         def doomed(one: SaveHandle[Any]) -> bool:
             if one.state is not SaveState.QUEUED or one.record.current() is not record:
                 return False
+            if save.orphaned is not None:  # without the identity that it still lacks it would be another thing
+                return one.facts is facts and _lacks(one, save.slots)
             if create_failed:
                 return one.verb is Verb.PATCH
             if isinstance(error, Gone):
@@ -210,7 +271,10 @@ class Records:
 
         # Only where there may be some: a queue of 100,000 is not looked through after each of 100,000 failures.
         if not (
-            (create_failed and record.patches) or isinstance(error, Gone) or (isinstance(error, Conflict) and versioned)
+            (create_failed and record.patches)
+            or isinstance(error, Gone)
+            or (isinstance(error, Conflict) and versioned)
+            or (save.orphaned is not None and save.slots)
         ):
             return []
         return [one for one in saves_of(chain) if doomed(one)]
@@ -259,6 +323,24 @@ class Records:
             return []  # a later create is on its way, and it is that one which the object stands for
         record.confirmed(Method.CREATE)
         return self._identify(save, record, answer.identity)
+
+
+def _before(save: SaveHandle[Any]) -> SaveHandle[Any] | None:
+    """The one that stands right before `save` in its chain, if any."""
+    assert save.chain is not None
+    saves: Any = reversed(save.chain.saves.values())
+    for one in saves:
+        if one is save:
+            break
+    before: SaveHandle[Any] | None = next(saves, None)
+    return before
+
+
+def _lacks(save: SaveHandle[Any], slots: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Whether `save` still has, of an attribute that was to be filled, the value that was to be replaced."""
+    if save.verb not in (Verb.SAVE, Verb.PATCH):
+        return False
+    return any(save.snapshot.get(name) is about for name, (_, about) in slots.items())
 
 
 def _refuse_another(record: Record, identity: Any) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ._snapshot import MISSING
 from .adapters import adapter_for
@@ -81,6 +81,32 @@ class Binding:
                 raise InvalidOption(f"a backend needs a method execute(operation); {type(backend).__name__} has none")
             changes["backend"] = backend
         return dataclasses.replace(self, **changes, given=self.given | changes.keys())
+
+
+class ChainOptions(TypedDict, total=False):
+    """What a chain may have otherwise than its class."""
+
+    on_failure: FailureRule | None
+    on_conflict: ConflictRule
+    retry: RetryPolicy
+    timeout: float
+    coalesce: Coalesce
+    max_pending: int | None
+    overflow: Overflow
+
+
+def chain_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for a chain, checked, by the names that its saves know them by.
+
+    Raises:
+        TypeError: There is no such option.
+        InvalidOption: A value makes no sense.
+    """
+    known = ChainOptions.__annotations__
+    for name in given:
+        if name not in known:
+            raise TypeError(f"a chain has no option {name!r}; its options are {', '.join(sorted(known))}")
+    return {"policy" if name == "retry" else name: _checked(name, value) for name, value in given.items()}
 
 
 def _checked(name: str, value: Any) -> Any:

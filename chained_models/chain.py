@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from ._lane import LaneState
 from ._machine import Chain as ChainState
@@ -13,7 +13,7 @@ from ._port import Port
 from ._record import Life, Record, Verb
 from ._snapshot import MISSING, same
 from ._states import SaveState
-from .binding import Bound
+from .binding import Bound, ChainOptions, chain_options
 from .events import EventName, Receiver, Receivers
 from .exceptions import BaseUnknown
 from .handle import SaveHandle
@@ -34,6 +34,8 @@ class SaveView:
     method: Method | None
     state: SaveState
     attempts: int
+    why_waiting: str | None
+    """Why it has not ended, as one sentence."""
 
 
 class ChainHost(Protocol):
@@ -43,6 +45,8 @@ class ChainHost(Protocol):
     def pending(self, key: Any) -> list[SaveHandle[Any]]: ...
     def pause(self, key: Any, lane: LaneState[ChainState]) -> None: ...
     def resume(self, key: Any) -> None: ...
+    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None: ...
+    def why(self, handle: SaveHandle[Any]) -> str | None: ...
     def clear(self, key: Any) -> None: ...
     def skip(self, key: Any) -> None: ...
     def retry(self, key: Any) -> SaveHandle[Any] | None: ...
@@ -77,7 +81,7 @@ class Chain:
     def __iter__(self) -> Iterator[SaveView]:
         return iter(
             [
-                SaveView(save.id, save.seq, save.verb, save.method, save.state, save.attempts)
+                SaveView(save.id, save.seq, save.verb, save.method, save.state, save.attempts, save.why_waiting)
                 for save in self._host.pending(self._key)
             ]
         )
@@ -112,6 +116,31 @@ class Chain:
     def _lane(self) -> LaneState[ChainState] | None:
         state = self._host.chain_state(self._key)
         return None if state is None else state.lane
+
+    @property
+    def why_waiting(self) -> str | None:
+        """Why the first save of the chain has not ended, as one sentence; None if there is none."""
+        first = next(iter(self._host.pending(self._key)), None)
+        return None if first is None else f"{first} {self._host.why(first) or 'has just ended'}"
+
+    def update(self, **options: Unpack[ChainOptions]) -> None:
+        """Give this chain options of its own, instead of those its class was bound with.
+
+        They act from the next attempt on, also of saves that wait already, and stay as long as the process (or the
+        object, if it was never stored) lives; an attempt that runs keeps what it started with.
+
+        Args:
+            **options: on_failure, on_conflict, retry, timeout, coalesce, max_pending, overflow; see
+                :meth:`ChainedSaveMixin.bind`.
+
+        Raises:
+            TypeError: There is no such option for a chain.
+            InvalidOption: A value makes no sense.
+        """
+        given = chain_options(options)
+        lane = self._lane
+        if lane is not None:
+            self._host.update(self._key, lane, given)
 
     def resume(self) -> None:
         """Go on. Does nothing if the chain is not paused."""

@@ -34,6 +34,7 @@ EventName: TypeAlias = Literal[
     "long_running",  # an attempt has been pending for long
     "congested",  # so many have that new attempts of the lane start one at a time
     "recovered",  # none in flight has any more; they start side by side again
+    "stuck",  # the save has waited for too long for something that does not come by itself; see its why_waiting
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
@@ -115,7 +116,7 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
 
     Args:
         name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle,
-            long_running, congested, recovered.
+            long_running, congested, recovered, stuck.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

@@ -142,6 +142,8 @@ class WrongLoop(UsageError, RuntimeError):
 class ChainFull(UsageError):
     """The chain holds as many unsettled saves as it may. Wait for one of them, or bind the class with overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST."""
 
+    overflow: object = None
+
 
 class DispatcherClosed(UsageError, RuntimeError):
     """The dispatcher is closed and takes no more saves."""

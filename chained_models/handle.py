@@ -20,7 +20,7 @@ from ._snapshot import Snapshot
 from ._states import OUTCOMES, SaveState
 from ._work import Work
 from .operation import Answer, Method, Operation
-from .policies import FailureRule, Outcome, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
 
 __all__ = ["Handle", "Host", "SaveHandle"]
 
@@ -50,6 +50,10 @@ class Host(Protocol):
         """Wait in an event loop until the handle is done."""
         ...
 
+    def why(self, handle: Any) -> str | None:
+        """Why it is not done, as a sentence."""
+        ...
+
     def catch_up(self, handle: Any) -> None:
         """Carry out what was left for this thread to do, before it looks at the outcome."""
         ...
@@ -68,6 +72,7 @@ class Handle(Future[T]):
     _result: T | None = None
     _exception: BaseException | None = None
     _made: threading.Condition | None = None
+    _followers: tuple[Callable[[Any], object], ...] = ()
 
     # Who carries it out, and how; set by whoever makes the handle.
     work: Work
@@ -95,19 +100,32 @@ class Handle(Future[T]):
     error: BaseException | None = None
     superseded_by: Any = None
     """The one that took its place; this one ends as that one does."""
-    replaced: tuple[Any, ...] | list[Any] = ()
-    """Those whose place this one took."""
+    retried_by: Any = None
+    """The one that was sent again for it, by hand."""
+    replaced: list[Any]
+    """Those whose place this one took, and which end as it does."""
+    after: tuple[Any, ...] = ()
+    """The handles of other chains that it waits for."""
+    waits = 0
+    wakes = 0.0
     interrupt: BaseException | None = None
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[Any], Any]] = []
+        self.replaced = []
 
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; None while it has not."""
         return OUTCOMES.get(self.state)
+
+    @property
+    def why_waiting(self) -> str | None:
+        """Why it is not done yet, as one sentence for people; None if it is."""
+        why = self._host.why(self)
+        return None if why is None else why.removeprefix("is ")
 
     def running(self) -> bool:
         """Whether it was attempted and has not settled."""
@@ -210,12 +228,14 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
+        followers: tuple[Callable[[Any], object], ...] = ()
         with _making:
             if self._state in (_FINISHED, _CANCELLED):
                 raise InvalidStateError(f"{self!r} was settled twice")
             made = self._made
             if made is None:
                 self._end(value, error, cancelled=cancelled)
+                followers, self._followers = self._followers, ()
         if made is not None:
             with made:
                 self._end(value, error, cancelled=cancelled)
@@ -227,8 +247,25 @@ class Handle(Future[T]):
                     else:
                         waiter.add_result(self)
                 made.notify_all()
-        if self._done_callbacks:
-            self._call_back()
+            with _making:  # whoever comes after this finds it settled
+                followers, self._followers = self._followers, ()
+        try:
+            if self._done_callbacks:
+                self._call_back()
+        finally:
+            for call in followers:
+                call(self)
+
+    def when_settled(self, call: Callable[[Any], object]) -> None:
+        """For what depends on it: call `call` with it when it is settled, at once if it is.
+
+        Not a done callback, which would count as somebody who listens to its failure.
+        """
+        with _making:
+            if self._state not in (_FINISHED, _CANCELLED):
+                self._followers = (*self._followers, call)
+                return
+        call(self)
 
     def _end(self, value: T | None, error: BaseException | None, *, cancelled: bool) -> None:
         self._result = value
@@ -303,6 +340,14 @@ class SaveHandle(Handle[T]):
     understood: Mapping[str, Any] | None = None
     """The answer's values in field types; None if there were none, or they did not fit."""
     update_fields: frozenset[str] | None = None
+    always: frozenset[str] = frozenset()
+    """Names that a patch sends whether they differ from the base or not."""
+    slots: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
+    """Attributes that get the identity of another save: that save, and the value they had at the call."""
+    orphaned: BaseException | None = None
+    """Why one of those that it waited for was not saved."""
+    coalesce = Coalesce.EVERY
+    on_conflict: ConflictRule = OnConflict.FAIL
     force_insert = False
     discard = False
 

@@ -6,10 +6,11 @@ A plain class: no metaclass, no annotations, nothing asked of `__init__`; what i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ._dependencies import After
 from ._record import Verb
 from .binding import Binding, Bound, backend_in_context, rebound, resolve
 from .chain import ModelChain
@@ -19,7 +20,7 @@ from .process import default_dispatcher
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
-    from .handle import SaveHandle
+    from .handle import Handle, SaveHandle
 
 __all__ = ["ChainedSaveMixin"]
 
@@ -167,6 +168,7 @@ class ChainedSaveMixin:
         update_fields: Collection[str] | None = None,
         force_insert: bool = False,
         timeout: float | None = None,
+        after: After = (),
     ) -> SaveHandle[Self]:
         """Store the model as it is now: at once if nothing of it is in flight, else when its turn comes.
 
@@ -176,12 +178,16 @@ class ChainedSaveMixin:
             update_fields: Send only these attributes.
             force_insert: Create it, whatever is known.
             timeout: Seconds that one attempt has.
+            after: Handles of saves (or calls) of other chains that must be saved first; if one of them is not, this one
+                fails with its cause. As a mapping, ``line.save(after={"order_id": order.save()})``, each attribute gets the
+                identity that its handle saved, when this save is sent, and on the model.
 
         Returns:
             A handle; safe to ignore.
 
         Raises:
             NotBound: The class has no backend.
+            ChainFull: The chain holds as many saves as it may.
             Deleted: The model was deleted.
             IdentityChanged: It is stored under another identity.
             SnapshotError: An attribute cannot be copied.
@@ -198,27 +204,32 @@ class ChainedSaveMixin:
             update_fields=names,
             force_insert=force_insert,
             timeout=_seconds(timeout),
+            after=after,
         )
 
-    def delete(self, *, timeout: float | None = None) -> SaveHandle[Self]:
+    def delete(self, *, timeout: float | None = None, after: Iterable[Handle[Any]] = ()) -> SaveHandle[Self]:
         """Remove the stored thing, when its turn comes. Calling it again returns the same handle.
 
         Args:
             timeout: Seconds that one attempt has.
+            after: Handles that must be saved first; see :meth:`save`.
         """
         bound, backend = _target(self)
-        return _dispatcher_of(bound).submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout))
+        return _dispatcher_of(bound).submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout), after=after)
 
-    def refresh(self, *, discard: bool = False, timeout: float | None = None) -> SaveHandle[Self]:
+    def refresh(
+        self, *, discard: bool = False, timeout: float | None = None, after: Iterable[Handle[Any]] = ()
+    ) -> SaveHandle[Self]:
         """Read the stored values, when its turn comes; attributes that were changed meanwhile stay as they are.
 
         Args:
             discard: Take all stored values, and lose what was changed.
             timeout: Seconds that one attempt has.
+            after: Handles that must be saved first; see :meth:`save`.
         """
         bound, backend = _target(self)
         return _dispatcher_of(bound).submit(
-            self, bound, backend, Verb.REFRESH, discard=discard, timeout=_seconds(timeout)
+            self, bound, backend, Verb.REFRESH, discard=discard, timeout=_seconds(timeout), after=after
         )
 
     @property

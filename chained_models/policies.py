@@ -27,6 +27,7 @@ __all__ = [
     "Verdict",
     "failure_class",
     "judge",
+    "rule_for",
 ]
 
 
@@ -238,11 +239,12 @@ def judge(
 
     outcome = Outcome.ABANDONED if in_doubt else Outcome.FAILED
     built_in = OnFailure.HALT if creating and outcome is Outcome.ABANDONED else OnFailure.CONTINUE
-    rule = _rule_for(error, on_failure) or built_in
+    rule = rule_for(error, on_failure) or built_in
     return Verdict(Ruling.SETTLE, outcome=outcome, halt=rule is OnFailure.HALT, in_doubt=in_doubt)
 
 
-def _rule_for(error: BaseException, on_failure: FailureRule | None) -> OnFailure | None:
+def rule_for(error: BaseException, on_failure: FailureRule | None) -> OnFailure | None:
+    """What the user's rule says of this error; None if it says nothing."""
     if on_failure is None or isinstance(on_failure, OnFailure):
         return on_failure
     for known in type(error).__mro__:

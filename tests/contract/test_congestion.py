@@ -61,8 +61,10 @@ async def test_one_at_a_time_until_none_is_long(world: World) -> None:
     assert lane.congested and [event.name for event in told] == ["congested"]
 
     (alone,) = await start(world, kind, "alone")
+    world.backend.lane.max_in_flight = 5
     quick = [kind(name=name).save() for name in "abc"]
     assert slots(world) == {"first", "second", "alone"}
+    assert "its lane is congested, and starts one attempt at a time" in str(quick[0].why_waiting)
     world.backend.hold("a")
     world.backend.hold("b")
     world.backend.release("alone")
@@ -278,9 +280,10 @@ async def play(world: World, backend: Any, kind: type[Basket]) -> list[tuple[flo
         handles = [kind(name=f"{burst}-{number}", n=number).save() for number in range(5)]
         retried = handles.pop(1)
         assert await world.end(*handles) == [SAVED] * 4
-        await world.armed(1)
-        world.advance(2)
+        await world.armed(0.25)  # there is no other alarm so soon
+        world.advance(0.25)
         assert await world.end(retried) == [SAVED]
+        world.advance(1.75)
     return started
 
 
@@ -299,7 +302,7 @@ async def test_a_congested_lane_leaves_another_one_alone(world: World) -> None:
     started = []
     for one in (beside, alone):
         other = type(world.backend)(lane=Lane(max_in_flight=2))
-        kind = baskets(other, dispatcher=one.dispatcher, retry=RetryPolicy(wait_initial=1, wait_jitter=0))
+        kind = baskets(other, dispatcher=one.dispatcher, retry=RetryPolicy(wait_initial=0.25, wait_jitter=0))
         started.append(await play(one, other, kind))
     assert lane.congested and slots(beside) == {"slow", "x"}
     assert len(started[0]) == 18

@@ -203,6 +203,7 @@ async def test_what_is_in_flight_goes_on(world: World) -> None:
         later.append(kind(name="later").save())
         lane = world.dispatcher.port(world.backend).lane
         seen.append((bool(lane.renewing), lane.paused, len(world.backend.ledger)))
+        seen.append(later[0].why_waiting)
         seen.append(world.dispatcher._engine.unfinished(None, later[0].seq))
         world.backend.release("running")
 
@@ -210,7 +211,7 @@ async def test_what_is_in_flight_goes_on(world: World) -> None:
     refused = kind(name="refused").save()
     assert await world.end(running, refused) == [SAVED, SAVED]
     assert await world.end(*later) == [SAVED]
-    assert seen == [(True, False, 2), (True, [])]
+    assert seen == [(True, False, 2), "waits until its backend has renewed the credentials", (True, [])]
 
 
 @everywhere

@@ -19,6 +19,7 @@ from chained_models._merge import Facts
 from chained_models._model_work import ModelWork
 from chained_models._port import Port
 from chained_models._record import Record, Verb
+from chained_models.binding import Binding
 from chained_models.exceptions import (
     Conflict,
     Deleted,
@@ -68,7 +69,7 @@ class LedgerRules:
         self.work = ModelWork(self.ledger)
         self.guarantee = random.choice((Guarantee.PLAIN, Guarantee.IDEMPOTENT))
         self.port = Port(LaneState(Lane(max_in_flight=random.choice((1, 2, 8)))), None, self)
-        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing))
+        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing), binding=Binding())
         self.things = [Thing(None), Thing(None), Thing(7), Thing(7), Thing(8)]
         self.accepted: list[SaveHandle[Any]] = []
         self.unfilled: list[SaveHandle[Any]] = []

@@ -24,7 +24,7 @@ class FakeSave:
 
     def __init__(self, *, timeout: float = 4.0, passes_halt: bool = False) -> None:
         self.policy = RetryPolicy(timeout=16.0)
-        self.timeout, self.passes_halt = timeout, passes_halt
+        self.timeout, self.passes_halt, self.waits = timeout, passes_halt, 0
         self.seq = self.token = self.attempts = 0
         self.state = SaveState.PREPARING
         self.chain: Chain | None = None

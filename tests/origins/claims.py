@@ -1,0 +1,78 @@
+"""Claims: what is said once, of two subjects.
+
+A claim about a defect holds for ours, and fails on a faithful port of the original, in the very way that is said: so
+every test proves that it can fail. A claim about a feature holds for both: so the ports are shown to be faithful, and ours
+to lack nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Subject = Callable[..., Any]
+Claim = Callable[[Subject], None]
+
+
+def ours_alone(ours: Subject | None, original: Subject) -> Callable[..., Callable[[Claim], Claim]]:
+    """Claims that hold for ours, and not for the original. Ours may be None as long as it is not built."""
+
+    def breaks(
+        saying: str, *, raised: type[Exception] = AssertionError, on: Subject = original
+    ) -> Callable[[Claim], Claim]:
+        def of(claim: Claim) -> Claim:
+            @pytest.mark.parametrize("subject", *_known(ours, on))
+            def test(subject: Subject) -> None:
+                if subject is ours:
+                    _hold(claim, subject)
+                else:
+                    with pytest.raises(raised, match=re.escape(saying)):
+                        _hold(claim, on)
+
+            return _named_as(claim, test)
+
+        return of
+
+    return breaks
+
+
+def both(ours: Subject | None, original: Subject) -> Callable[[Claim], Claim]:
+    """Claims that hold for ours as they do for the original. Ours may be None as long as it is not built."""
+
+    def of(claim: Claim) -> Claim:
+        @pytest.mark.parametrize("subject", *_known(ours, original))
+        def test(subject: Subject) -> None:
+            _hold(claim, subject)
+
+        return _named_as(claim, test)
+
+    return of
+
+
+def _known(ours: Subject | None, original: Subject) -> tuple[list[Any]]:
+    found = [pytest.param(original, id="the original")]
+    return ([pytest.param(ours, id="ours"), *found] if ours is not None else found,)
+
+
+def _hold(claim: Claim, subject: Subject) -> None:
+    """Make the claim of this subject, and close the worlds that are made for it."""
+    with contextlib.ExitStack() as closing:
+
+        def world(**options: Any) -> Any:
+            made = subject(**options)
+            closing.callback(made.close)
+            return made
+
+        claim(world)
+
+
+def _named_as(claim: Claim, test: Any) -> Any:
+    for name in functools.WRAPPER_ASSIGNMENTS:  # not functools.wraps: pytest would ask for the claim's own arguments
+        if name != "__annotations__":
+            setattr(test, name, getattr(claim, name, None))
+    return test

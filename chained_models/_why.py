@@ -96,5 +96,9 @@ def _attempting(save: Any, now: float) -> Parts:
 def _lane_reason(lane: LaneState[Any]) -> str | None:
     if lane.lane.paused:
         return "is held: its lane is paused until resume()"
+    if lane.renewing:
+        return "waits until its backend has renewed the credentials"
     running, most = len(lane.slots), lane.lane.max_in_flight
-    return f"waits for room in its lane: {running} in flight, of {most}" if running >= most else None
+    if running >= most:
+        return f"waits for room in its lane: {running} in flight, of {most}"
+    return "waits for its turn: its lane is congested, and starts one attempt at a time" if lane.congested else None

@@ -74,6 +74,15 @@ class Lane:
         uses = [use() for use in list(self._uses)]
         return any(use is not None and use.congested for use in uses)
 
+    @property
+    def why_waiting(self) -> str | None:
+        """Why what is ready does not start, as one sentence for people; None if nothing of the kind."""
+        reasons = [use.why for use in (use() for use in list(self._uses)) if use is not None and use.ready]
+        reason = next((reason for reason in reasons if reason is not None), None)
+        if reason is None and self._paused:
+            reason = "paused until resume()"
+        return None if reason is None else f"the lane is {reason}"
+
     def pause(self) -> None:
         """Send nothing new through this lane (offline, or before signing in again). What is in flight goes on."""
         self._paused = True
@@ -252,7 +261,19 @@ class LaneState(Generic[C]):
     @property
     def stopped(self) -> bool:
         """Whether chains are ready, and nothing that runs will make room for them."""
-        return bool(self.ready) and self.lane.paused
+        return bool(self.ready) and (self.lane.paused or (self.full and self.stranded == len(self.slots)))
+
+    @property
+    def why(self) -> str | None:
+        """What keeps a chain that is ready waiting, in words that follow "the lane is"; None if nothing does."""
+        if self.lane.paused:
+            return "paused until resume()"
+        if self.renewing:
+            return "held until its backend has renewed the credentials"
+        if self.full:
+            given_up = f", {self.stranded} of them given up and still running" if self.stranded else ""
+            return f"full: {len(self.slots)} attempts run{given_up}"
+        return "congested, and starts one attempt at a time" if self.congested else None
 
     def holds(self, save: Any) -> bool:
         """Whether an attempt of that save is running."""

@@ -16,7 +16,7 @@ from .handle import SaveHandle
 from .operation import Answer, Method
 from .policies import Outcome
 
-__all__ = ["as_answer", "merge", "succeed", "understand"]
+__all__ = ["as_answer", "fitting", "heir", "known", "merge", "sent_by", "succeed", "understand"]
 
 logger = logging.getLogger("chained_models")
 
@@ -42,10 +42,18 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
 
     One that does not fit leaves the save as saved as it is, unmerged and logged: the write has happened.
     """
+    if save.verb is Verb.DELETE:
+        answer.identity = None
+        return
+    values = fitting(save, answer)
+    if values is not None:
+        save.understood = values
+
+
+def fitting(save: SaveHandle[Any], answer: Answer) -> Mapping[str, Any] | None:
+    """The answer's values in field types, its identity being made the one it shall be known by; None if it does not fit."""
     bound: Bound = save.binding
     given, answer.identity = answer.identity, None
-    if save.verb is Verb.DELETE:
-        return
     load, model_type = bound.adapter.load, bound.model.type
     try:
         values = dict(load(model_type, answer.values)) if answer.values else {}
@@ -57,8 +65,8 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
     except Exception as error:  # noqa: BLE001 - adapters and models raise what they like
         # Neither the values nor the error's text: both may hold what must not be in a log.
         logger.warning("%s: the answer does not fit the model (%s), so it is not merged", save, type(error).__name__)
-        return
-    save.understood = values
+        return None
+    return values
 
 
 def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
@@ -73,10 +81,12 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
                     last.before, last = None, last.before  # or one cancelled handle would keep all the others
                 facts.last = last if last is not None and last.became is None else None
             return Merged()
+        if outcome is Outcome.SUPERSEDED:
+            return _hand_over(save)
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values
             if outcome is Outcome.ABANDONED:
-                facts.forget(_sent(save), version=save.operation.version is not None)
+                facts.forget(sent_by(save), version=save.operation.version is not None)
             if facts.last is save:
                 facts.last = None
             return Merged()
@@ -92,6 +102,60 @@ def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
         behind.before = successor
     elif facts.last is None:
         facts.last = successor
+
+
+def heir(save: SaveHandle[Any]) -> SaveHandle[Any]:
+    """A new save of the same object, by the same rules, for whoever takes the place of `save`."""
+    one = SaveHandle(
+        save._host,
+        work=save.work,
+        model=save.model,
+        verb=save.verb,
+        port=save.port,
+        backend=save.backend,
+        record=save.record.current(),
+        facts=save.facts,
+        binding=save.binding,
+        policy=save.policy,
+        timeout=save.timeout,
+        on_failure=save.on_failure,
+        context=save.context.copy(),
+        delivery=save.delivery,
+    )
+    for fact in ("snapshot", "update_fields", "discard", "doubted", "on_conflict"):
+        setattr(one, fact, getattr(save, fact))
+    return one
+
+
+def _hand_over(save: SaveHandle[Any]) -> Merged:
+    """After a conflict: merge what was found stored, as a refresh would, so that what waits builds on it."""
+    facts, operation, successor = save.facts, save.operation, save.superseded_by
+    assert operation is not None
+    save.became = operation.values
+    if facts.last is save:
+        facts.last = None
+    succeed(successor, save)
+    theirs, successor.theirs = successor.theirs, None
+    if theirs is None:
+        return Merged()
+    base = known(save) or {}
+    unseen = {
+        name: base.get(name, MISSING)
+        for name, value in theirs.values.items()
+        if not same(value, base.get(name, MISSING)) and not same(value, operation.values.get(name, MISSING))
+    }
+    one = facts.last
+    while one is not None and one is not successor and one.operation is None and one.became is None:
+        one.unseen = {**unseen, **one.unseen}
+        one = one.before
+    facts.confirm({}, theirs.values, theirs.version)
+    return _give(save, operation.values, theirs.taken, theirs.values)
+
+
+def known(save: SaveHandle[Any]) -> Snapshot | None:
+    """What the object knew to be stored when the snapshot of `save` was taken; None if it knew nothing."""
+    base: Snapshot | None = save.facts.base
+    return {**(base or {}), **save.unseen} if save.unseen else base
 
 
 def _first_waiting(last: SaveHandle[Any] | None) -> SaveHandle[Any] | None:
@@ -111,7 +175,7 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         return Merged()
     model_type = save.binding.model.type
     understood = _of_the_same(save, save.understood or {})
-    sent, about = _sent(save), _about(save)
+    sent, about = sent_by(save), _about(save)
     if save.identity is not None and save.binding.identity_in(save.snapshot) is None:
         # Also one that was not answered just now, but late, by a create that had been abandoned.
         parts = save.binding.parts(save.identity)
@@ -122,7 +186,12 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     facts.confirm(sent, answered, save.answer.version)
     if save.passes_halt and (overtaken := _first_waiting(facts.last)) is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
-    stored, discard, seq = {**sent, **answered}, save.discard, save.seq
+    return _give(save, about, understood, {**sent, **answered})
+
+
+def _give(save: SaveHandle[Any], about: Snapshot, understood: Mapping[str, Any], stored: Snapshot) -> Merged:
+    """Give the object what was answered: now, or when the thread that works with it comes along."""
+    facts, adapter, discard, seq = save.facts, save.binding.adapter, save.discard, save.seq
 
     def assign(model: Any) -> Merged:
         merged = assign_answer(adapter, model, about, understood, discard=discard)
@@ -152,7 +221,7 @@ def _of_the_same(save: SaveHandle[Any], understood: Mapping[str, Any]) -> Mappin
     return {name: value for name, value in understood.items() if name not in other}
 
 
-def _sent(save: SaveHandle[Any]) -> Snapshot:
+def sent_by(save: SaveHandle[Any]) -> Snapshot:
     """The values that this save carried to the backend."""
     operation = save.operation
     assert operation is not None
@@ -169,4 +238,4 @@ def _about(save: SaveHandle[Any]) -> Snapshot:
     """The values that the answer is about: what was sent, else the base, else, without a base, the values at the call."""
     assert save.operation is not None
     base = save.facts.base
-    return save.operation.values if base is None else {**base, **_sent(save)}
+    return save.operation.values if base is None else {**base, **sent_by(save)}

@@ -12,11 +12,13 @@ from typing import Any
 
 from ._answer import as_answer, understand
 from ._machine import time_left
+from ._resolve import resolve, unseen_clash, verified, verifies
 from ._snapshot import Snapshot, carried, differing
 from .binding import Bound
-from .exceptions import BackendError, BaseUnknown, Gone, IdentityChanged, InDoubt, Rejected
+from .exceptions import BackendError, BaseUnknown, Conflict, Gone, IdentityChanged, InDoubt, Rejected
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
+from .policies import OnConflict
 from .protocols import Call
 
 __all__ = ["execute"]
@@ -48,18 +50,38 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
     save.record.current().sent(operation.method)
     operation.attempt = save.attempts
     operation.timeout = min(save.timeout, time_left(save))
+    answer: Answer | None = None
+    if save.doubted and verifies(save):
+        answer = yield from verified(save)
+        if answer is None and save.attempts > 1:  # else it is a retry by hand: somebody has decided to send it again
+            raise InDoubt(f"{save}: the backend does not know either whether it was applied")
+    if answer is None:
+        try:
+            answer = yield from _sent(save, operation, announce)
+        except Conflict as conflict:
+            return (yield from resolve(save, conflict))
+        except InDoubt:
+            answer = (yield from verified(save)) if verifies(save) else None
+            if answer is None:
+                raise
+    understand(save, answer)
+    return answer
+
+
+def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+    """Have it carried out."""
+    clash = unseen_clash(save)
+    if clash is not None:
+        raise clash
     announce()
     try:
-        returned = yield partial(save.backend.execute, operation), operation.timeout
+        return as_answer((yield partial(save.backend.execute, operation), operation.timeout))
     except Gone:
         if operation.method is not Method.DELETE:
             raise
-        returned = None  # it is not there: that is what was wanted
+        return Answer()  # it is not there: that is what was wanted
     except TimeoutError as error:
         raise InDoubt(f"no answer within {operation.timeout:g} s") from error
-    answer = as_answer(returned)
-    understand(save, answer)
-    return answer
 
 
 def _bind(save: SaveHandle[Any]) -> Operation | None:
@@ -92,7 +114,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         identity=identity,
         values=values,
         changed=changed,
-        version=save.facts.version,
+        version=None if save.unconditional else save.facts.version,
         idempotency_key=save.idempotency_key,
     )
 
@@ -104,10 +126,11 @@ def check_version(save: SaveHandle[Any]) -> None:
         BaseUnknown: The version is not known.
     """
     bound: Bound = save.binding
-    if save.facts.version is None and not save.force_insert and bound.adapter.versioned(bound.model.type):
+    needless = save.force_insert or save.unconditional or save.on_conflict is OnConflict.OVERWRITE
+    if save.facts.version is None and not needless and bound.adapter.versioned(bound.model.type):
         raise BaseUnknown(
             f"{save.record.current()} has a version column, and it is not known which version is stored; refresh() it "
-            "first, or say mark_saved(version)"
+            "first, say mark_saved(version), or bind the class with on_conflict=OnConflict.OVERWRITE"
         )
 
 

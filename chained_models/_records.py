@@ -13,11 +13,12 @@ from ._machine import Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
+from ._resolve import Resolved
 from ._states import SaveState
 from .exceptions import Abandoned, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
 from .handle import SaveHandle
 from .operation import Answer, Guarantee, Method
-from .policies import Outcome, Verdict, judge
+from .policies import Outcome, Ruling, Verdict, judge
 
 __all__ = ["Records"]
 
@@ -58,7 +59,6 @@ class Records:
         chain = self._machine.chains.get(record.chain_key)
         save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
         self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
-        save.idempotency_key = save.id
         return None
 
     def _halts(self, record: Record) -> bool:
@@ -122,6 +122,8 @@ class Records:
         random: float,
     ) -> Verdict:
         """What a failed attempt means: the failure table."""
+        if isinstance(error, Resolved) and spent < max(save.policy.timeout, save.timeout):
+            return Verdict(Ruling.SETTLE, outcome=Outcome.SUPERSEDED, in_doubt=save.doubted)
         return judge(
             error,
             method=save.method,
@@ -137,6 +139,7 @@ class Records:
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""
         record = save.record.current()
+        save.idempotency_key = save.idempotency_key or save.id  # a retry by hand brings its own
         record.unsettled += 1
         record.patches += save.verb is Verb.PATCH
         save.facts.unsettled += 1
@@ -176,6 +179,12 @@ class Records:
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()
+        if isinstance(error, Resolved):
+            if verdict.outcome is Outcome.SUPERSEDED:
+                save.superseded_by = error.successor
+                error.successor.replaced = [*save.replaced, save]
+                return []
+            error = error.conflict
         if verdict.outcome is Outcome.FAILED:
             save.error = error
             if save.method is not None:

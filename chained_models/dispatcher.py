@@ -123,6 +123,7 @@ class Dispatcher:
                 context=contextvars.copy_context(),
                 delivery=self._announcer.delivery(),
             )
+            save.on_conflict = bound.binding.on_conflict
             save.update_fields = update_fields
             save.force_insert = force_insert
             save.discard = discard

@@ -11,6 +11,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+from chained_models._answer import heir
 from chained_models._lane import Lane, LaneState
 from chained_models._ledger import Ledger
 from chained_models._machine import Effect, Settled, Start, Wake
@@ -18,6 +19,7 @@ from chained_models._merge import Facts
 from chained_models._model_work import ModelWork
 from chained_models._port import Port
 from chained_models._record import Record, Verb
+from chained_models._resolve import Resolved
 from chained_models.exceptions import (
     Conflict,
     Deleted,
@@ -35,6 +37,7 @@ from chained_models.policies import OnFailure, Outcome, RetryPolicy
 
 FAILURES = (Rejected, Conflict, Gone, Unavailable, Unavailable, InDoubt, InDoubt, Unauthenticated, ValueError)
 SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
+RESOLVABLE = (Method.UPDATE, Method.PATCH, Method.DELETE)
 HOST: Any = None
 
 
@@ -109,6 +112,7 @@ class LedgerRules:
             or not any(one.seq < save.seq for one in earlier)
             or save.passes_halt
             or save.idempotency_key != save.id
+            or save.replaced  # it went to the front, as is looked at there
         )
         assert first, f"V2: {save} overtakes one of {earlier}"
         error: BaseException | None = None
@@ -213,12 +217,22 @@ class LedgerRules:
             answer = self.applied(save)
         elif error is None:
             error = self.pick(list(FAILURES))()
+            if isinstance(error, Conflict) and save.method in RESOLVABLE and self.random.random() < 0.5:
+                error = self.resolved(save, error)
             if not isinstance(error, SURELY_NOT) and writes(save):
                 self.maybe.add(save)
                 if self.random.random() < 0.5:
                     self.applied(save)
         effects, _, _ = self.ledger.completed(save, attempt.token, answer, error, self.guarantee, self.random.random())
+        if save.superseded_by is not None and save not in self.ended:
+            assert save.superseded_by.chain.head is save.superseded_by, f"V2: {save.superseded_by} has lost the place"
+            self.accepted.append(save.superseded_by)
+            self.maybe |= {save.superseded_by} if save in self.maybe else set()
         self.carry_out(effects)
+
+    def resolved(self, save: SaveHandle[Any], conflict: Conflict) -> Resolved:
+        """It is to be done on top of what is stored, as another save."""
+        return Resolved(conflict, heir(save))
 
     def applied(self, save: SaveHandle[Any]) -> Answer:
         """The server does it."""

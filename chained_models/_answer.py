@@ -10,13 +10,13 @@ from typing import Any
 
 from ._merge import Merged, assign_answer, became
 from ._record import Verb
-from ._snapshot import MISSING, Snapshot, same
+from ._snapshot import MISSING, Snapshot, carried, same
 from .binding import Bound, as_identity
 from .handle import SaveHandle
 from .operation import Answer, Method
 from .policies import Outcome
 
-__all__ = ["as_answer", "fitting", "heir", "known", "merge", "sent_by", "succeed", "understand"]
+__all__ = ["as_answer", "carried_values", "fitting", "heir", "known", "merge", "sent_by", "succeed", "understand"]
 
 logger = logging.getLogger("chained_models")
 
@@ -75,6 +75,8 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
     with facts.latch:
         if save.operation is None:
             # It never got to be sent, so the next save of the object follows the one before it.
+            if outcome in (Outcome.FAILED, Outcome.ABANDONED):
+                _refuse_unsent(save)
             if facts.last is save:
                 last: SaveHandle[Any] | None = save
                 while last is not None and last.operation is None and last.outcome is not None:
@@ -85,12 +87,47 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             return _hand_over(save)
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values
+            facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
                 facts.forget(sent_by(save), version=save.operation.version is not None)
             if facts.last is save:
                 facts.last = None
             return Merged()
         return _merge_answer(save)
+
+
+def _refuse_unsent(save: SaveHandle[Any]) -> None:
+    """It failed before it could be sent. It may be retried by hand, so what it would have carried is worked out now."""
+    if save.attempts:  # all in front of it are over
+        values = carried_values(save)
+        save.moves, save.before = ((save.snapshot, values),), None
+    else:
+        values = save.snapshot
+    if save.verb in (Verb.SAVE, Verb.PATCH):
+        names = save.update_fields
+        save.facts.refuse(values if names is None else {name: values[name] for name in names if name in values})
+
+
+def carried_values(save: SaveHandle[Any]) -> Snapshot:
+    """The snapshot, with what earlier answers made of values that the user has not touched since.
+
+    Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
+    may be many. The links are cut on the way, so that one handle does not keep a thousand others.
+    """
+    line = [save]
+    while (before := line[-1].before) is not None and before.became is None:
+        line.append(before)
+    values: Snapshot = {}
+    for one in reversed(line):
+        before = one.before
+        values = one.snapshot
+        if before is not None and before.became is not None:
+            values = carried(values, before.snapshot, before.became)
+        for about, now in one.moves:
+            values = carried(values, about, now)
+        if one is not save:
+            one.became, one.before = values, None
+    return values
 
 
 def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
@@ -158,6 +195,12 @@ def known(save: SaveHandle[Any]) -> Snapshot | None:
     return {**(base or {}), **save.unseen} if save.unseen else base
 
 
+def _halted(save: SaveHandle[Any]) -> SaveHandle[Any] | None:
+    """The save of the same object that stopped the chain, if it was never sent, and so may still be moved."""
+    halted: Any = None if save.chain is None else save.chain.halted
+    return halted if halted is not None and halted.facts is save.facts and halted.operation is None else None
+
+
 def _first_waiting(last: SaveHandle[Any] | None) -> SaveHandle[Any] | None:
     """Of the saves of one object, the first that was not sent yet."""
     first = None
@@ -184,7 +227,9 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
     save.became = became(operation.values, about, answered)
     facts.confirm(sent, answered, save.answer.version)
-    if save.passes_halt and (overtaken := _first_waiting(facts.last)) is not None:
+    if save.discard:
+        facts.failed = {}
+    if save.passes_halt and (overtaken := _first_waiting(facts.last) or _halted(save)) is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
     return _give(save, about, understood, {**sent, **answered})
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-from ._answer import as_answer, understand
+from ._answer import as_answer, carried_values, understand
 from ._machine import time_left
 from ._resolve import resolve, unseen_clash, verified, verifies
-from ._snapshot import Snapshot, carried, differing
+from ._snapshot import Snapshot, differing
 from .binding import Bound
 from .exceptions import BackendError, BaseUnknown, Conflict, Gone, IdentityChanged, InDoubt, Rejected
 from .handle import SaveHandle
@@ -91,7 +91,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     method = record.method(save.verb, force_insert=save.force_insert)
     if method is None:
         return None
-    values = _values(save)
+    values = carried_values(save)
     identity = record.identity
     if identity is not None:
         given = bound.identity_in(values)
@@ -144,25 +144,3 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
             return differing(values, save.facts.base)
         case Method.DELETE | Method.READ:
             return frozenset()
-
-
-def _values(save: SaveHandle[Any]) -> Snapshot:
-    """The snapshot, with what earlier answers made of values that the user has not touched since.
-
-    Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
-    may be many. The links are cut on the way, so that one handle does not keep a thousand others.
-    """
-    line = [save]
-    while (before := line[-1].before) is not None and before.became is None:
-        line.append(before)
-    values: Snapshot = {}
-    for one in reversed(line):
-        before = one.before
-        values = one.snapshot
-        if before is not None and before.became is not None:
-            values = carried(values, before.snapshot, before.became)
-        for about, now in one.moves:
-            values = carried(values, about, now)
-        if one is not save:
-            one.became, one.before = values, None
-    return values

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._snapshot import MISSING, Snapshot, same, without
+from ._snapshot import MISSING, Snapshot, differing, same, without
 from .protocols import Adapter, Origin
 
 __all__ = ["Facts", "Merged", "assign_answer", "became"]
@@ -30,6 +30,7 @@ class Facts:
         in_doubt: Names that an abandoned save carried: what is stored of them is not known, whatever the model's own
             library believes.
         version_in_doubt: The same of the version.
+        failed: The values that the latest failed saves carried and that are not stored, by name.
         last: The latest save of the object whose answer may still move values of the next one.
         unsettled: How many of its saves have not settled.
         latch: Held while a snapshot is taken and while an answer is merged, so that neither sees half of the other. It
@@ -41,6 +42,7 @@ class Facts:
         "__weakref__",
         "base",
         "deferred",
+        "failed",
         "in_doubt",
         "last",
         "latch",
@@ -58,6 +60,7 @@ class Facts:
         self.version: Any = None
         self.in_doubt: frozenset[str] = frozenset()
         self.version_in_doubt = False
+        self.failed: Snapshot = {}
         self.last: Any = None
         self.unsettled = 0
         self.latch = threading.RLock()
@@ -85,11 +88,18 @@ class Facts:
         self.version_in_doubt = False
         if self.in_doubt:
             self.in_doubt = self.in_doubt - sent.keys() - answered.keys()
+        if self.failed:
+            self.failed = without(self.failed, sent)
 
     def declare(self, base: Snapshot | None, version: Any) -> None:
         """The user, or a delete, says what is stored: nothing is in doubt any more."""
         self.base, self.version = base, version
         self.in_doubt, self.version_in_doubt = frozenset(), False
+        self.failed = {}
+
+    def refuse(self, values: Snapshot) -> None:
+        """A save that carried these values has failed, or was abandoned: see `failed`."""
+        self.failed = {**self.failed, **{name: values[name] for name in differing(values, self.base)}}
 
     def forget(self, names: Snapshot, *, version: bool) -> None:
         """It is not known whether a write was applied: what it carried counts as changed from now on."""

@@ -95,6 +95,17 @@ class Server:
         return [operation.method for operation in self.world.backend.ledger]
 
 
+def every_second(attempts: int = 4) -> RetryPolicy:
+    return RetryPolicy(attempts=attempts, wait_initial=1, wait_jitter=0, wait_exp_base=1)
+
+
+async def tried_again(world: World, times: int = 1) -> None:
+    """Let so many back-offs of a second pass."""
+    for _ in range(times):
+        await world.armed(1)
+        world.advance(1)
+
+
 # Policies
 
 
@@ -336,12 +347,12 @@ async def test_rounds_are_bounded(world: World) -> None:
 async def test_a_read_that_fails_for_the_moment(world: World) -> None:
     """If what is stored cannot be read now, all is tried again later; credentials that ran out hold the lane."""
     server = Server(world)
-    basket = server.basket(on_conflict=OnConflict.REBASE, retry=RetryPolicy(wait_initial=1, wait_jitter=0))
+    basket = server.basket(on_conflict=OnConflict.REBASE, retry=every_second())
     server.change(n=7)
     server.refuse_reads = [Unavailable("not now"), Unauthenticated("who?")]
+    world.watch(basket, "retry")
     handle = basket.save({"name": "b"})
-    await world.armed(1)
-    world.advance(1)
+    await tried_again(world)
     await world.until(lambda: world.backend.lane.paused)
     world.backend.lane.resume()
     assert await world.end(handle) == [Outcome.SUPERSEDED]
@@ -444,11 +455,12 @@ async def test_a_successor_can_be_cancelled_while_it_waits(world: World) -> None
 async def test_our_own_write(world: World, rule: OnConflict, how: dict[str, bool]) -> None:
     """A conflict with our own write, of which the answer was lost, is no conflict: it is read, compared, and SAVED."""
     server = Server(world)
-    basket = server.basket(on_conflict=rule, retry=RetryPolicy(wait_initial=0))
+    basket = server.basket(on_conflict=rule, retry=every_second())
     server.lose = 1
     basket.chain.pause()
     first, second = basket.save({"name": "b"}, **how), basket.save({"n": 2}, **how)
     basket.chain.resume()
+    await tried_again(world)
     assert await world.end(first, second) == [Outcome.SAVED, Outcome.SAVED]
     verb = PATCH if how else UPDATE
     assert server.methods == [verb, verb, READ, verb]
@@ -460,12 +472,14 @@ async def test_our_own_write(world: World, rule: OnConflict, how: dict[str, bool
 async def test_our_own_delete(world: World) -> None:
     """A delete in doubt that meets a conflict and then finds nothing is SAVED."""
     server = Server(world)
-    basket = server.basket(retry=RetryPolicy(wait_initial=0))
+    basket = server.basket(retry=every_second())
     world.backend.failures += [InDoubt("lost"), Conflict("412")]
     server.values = None
     server.refuse_reads = [Gone()]
     world.backend.during = lambda operation: server(operation) if operation.method is READ else None
-    assert await world.end(basket.delete()) == [Outcome.SAVED]
+    handle = basket.delete()
+    await tried_again(world)
+    assert await world.end(handle) == [Outcome.SAVED]
     assert server.methods == [DELETE, DELETE, READ]
 
 
@@ -481,11 +495,12 @@ async def test_our_own_delete(world: World) -> None:
 async def test_a_foreign_write_after_a_doubt(world: World, rule: OnConflict, outcome: Outcome, stored: str) -> None:
     """What is stored is not what we sent: a real conflict. A save that was in doubt is never FAILED for it."""
     server = Server(world)
-    basket = server.basket(on_conflict=rule, retry=RetryPolicy(wait_initial=0))
+    basket = server.basket(on_conflict=rule, retry=every_second())
     server.lose = 1
     server.others = [{}, {"name": "theirs"}]
     server.version = 0
     handle = basket.save({"name": "ours"})
+    await tried_again(world)
     assert await world.end(handle) == [outcome]
     assert server.values is not None
     assert server.values["name"] == stored
@@ -500,8 +515,10 @@ async def test_a_key_that_is_still_in_progress(world: World) -> None:
     """A conflict after a doubt, with no version to conflict with: the backend still works on our key, and is asked again."""
     world.backend.guarantee = Guarantee.IDEMPOTENT
     world.backend.failures += [InDoubt("lost"), Conflict("409 in progress"), Conflict("409 in progress"), None]
-    basket = world.bind(retry=RetryPolicy(wait_initial=0))()
-    assert await world.end(basket.save()) == [Outcome.SAVED]
+    basket = world.bind(retry=every_second())()
+    handle = basket.save()
+    await tried_again(world, 3)
+    assert await world.end(handle) == [Outcome.SAVED]
     assert len({operation.idempotency_key for operation in world.backend.ledger}) == 1
     assert len(world.backend.ledger) == 4
 
@@ -561,10 +578,11 @@ async def test_verified_as_not_applied(world: World) -> None:
     """False ends the doubt: it is tried again, and FAILED when the attempts are used up."""
     Asked(world, False, False, False)
     world.backend.failures += [InDoubt("lost")] * 3
-    basket = world.bind(retry=RetryPolicy(attempts=3, wait_initial=0))()
+    basket = world.bind(retry=every_second(3))()
     basket.chain.pause()
     first, second = basket.save(), basket.save({"n": 2})
     basket.chain.resume()
+    await tried_again(world, 2)
     assert await world.end(first, second) == [Outcome.FAILED, Outcome.SAVED]
     assert isinstance(first.error, NotApplied)
     assert not first.doubted
@@ -592,7 +610,8 @@ async def test_verify_cannot_say_now(world: World, refusal: type[BaseException])
     """`verify` is asked again after the back-off, and the create is not sent meanwhile."""
     asked = Asked(world, refusal("not now"), refusal("not now"), {"id": 41})
     world.backend.failures += [InDoubt("lost")]
-    basket = world.bind(retry=RetryPolicy(wait_initial=1, wait_jitter=0, wait_exp_base=1))()
+    basket = world.bind(retry=every_second())()
+    world.watch(basket, "retry")
     handle = basket.save()
     await world.armed(1)
     assert handle.doubted
@@ -601,8 +620,7 @@ async def test_verify_cannot_say_now(world: World, refusal: type[BaseException])
         await world.until(lambda: world.backend.lane.paused)
         world.backend.lane.resume()
     else:
-        await world.armed(1)
-        world.advance(1)
+        await tried_again(world)
     assert await world.end(handle) == [Outcome.SAVED]
     assert (len(asked.asked), len(world.backend.ledger), basket.id) == (3, 1, 41)
 
@@ -612,8 +630,9 @@ async def test_verify_never_says(world: World) -> None:
     """Attempts are bounded for it, too; then the create is ABANDONED."""
     asked = Asked(world, *[Unavailable("not now")] * 3)
     world.backend.failures += [InDoubt("lost")]
-    basket = world.bind(retry=RetryPolicy(attempts=3, wait_initial=0))()
+    basket = world.bind(retry=every_second(3))()
     handle = basket.save()
+    await tried_again(world, 2)
     assert await world.end(handle) == [Outcome.ABANDONED]
     assert (len(asked.asked), len(world.backend.ledger), basket.chain.halted) == (3, 1, handle)
     basket.chain.clear()
@@ -639,17 +658,20 @@ async def test_verify_is_not_needed(world: World, guarantee: Guarantee) -> None:
     world.backend.guarantee = guarantee
     asked = Asked(world)
     world.backend.failures += [InDoubt("lost")]
-    assert await world.end(world.bind(retry=RetryPolicy(wait_initial=0))().save()) == [Outcome.SAVED]
+    handle = world.bind(retry=every_second())().save()
+    await tried_again(world)
+    assert await world.end(handle) == [Outcome.SAVED]
     assert (asked.asked, len(world.backend.ledger)) == ([], 2)
 
 
 @everywhere
 async def test_proof_that_nothing_was_applied(world: World) -> None:
     """Any backend may raise NotApplied: a save that was in doubt has then FAILED, and what it carried is not in doubt."""
-    basket = world.bind(retry=RetryPolicy(attempts=2, wait_initial=0))(id=1)
+    basket = world.bind(retry=every_second(2))(id=1)
     basket.chain.mark_saved()
     world.backend.failures += [InDoubt("lost"), NotApplied("it is not in the log")]
     handle = basket.save({"name": "b"})
+    await tried_again(world)
     assert await world.end(handle) == [Outcome.FAILED]
     assert not handle.doubted
     basket.chain.revert()

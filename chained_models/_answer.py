@@ -242,6 +242,8 @@ def _give(save: SaveHandle[Any], about: Snapshot, understood: Mapping[str, Any],
         merged = assign_answer(adapter, model, about, understood, discard=discard)
         if adapter.origin(model) is not None and save.port.is_home(model):  # its library keeps an account of its own
             adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
+            if (origin := adapter.origin(model)) is not None:
+                facts.outdo(origin, stored)
         if facts.last is not None and facts.last.seq == seq:
             facts.last = None
         return merged

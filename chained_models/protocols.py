@@ -128,6 +128,10 @@ class Backend(Protocol):
     Optional, looked up by name: ``encode(operation) -> payload``, called once, before the first attempt, and kept on
     ``operation.payload``; ``check(model, resource)``, called when a class is bound, and ``check_identity(identity)``,
     called at a `save()`, raise what could never work; ``lane``, a :class:`~chained_models.Lane`.
+
+    ``verify(operation)``, called after an InDoubt create if the backend is neither IDEMPOTENT nor TRANSACTIONAL, says
+    whether it was applied: True, or the :class:`~chained_models.Answer` or mapping that the create would have given; False
+    (it will never take effect any more, and may be sent again); None if that is not known.
     """
 
     @property

@@ -407,6 +407,35 @@ async def test_a_save_that_comes_while_it_is_resolved(world: World) -> None:
     assert server.methods == [UPDATE, READ, UPDATE, UPDATE]
 
 
+@where_things_happen_meanwhile
+async def test_the_time_is_over_while_it_is_read(world: World) -> None:
+    """Reading counts: when the time for all attempts is over, it is given up, and what comes of it later changes nothing."""
+    server = Server(world)
+    basket = server.basket(on_conflict=OnConflict.REBASE)
+    world.watch(basket, "stale", "superseded")
+    server.change(n=7)
+
+    def started() -> None:
+        if world.backend.ledger[-1].method is READ:
+            world.backend.hold()
+        world.stir()
+
+    world.backend.started = started
+    if hasattr(world.backend, "deaf"):
+        world.backend.deaf = True
+    handle = basket.save({"name": "b"})
+    await world.until(lambda: server.methods == [UPDATE, READ])
+    world.advance(60)
+    assert await world.end(handle) == [Outcome.ABANDONED]
+    world.backend.release()
+    await world.until(lambda: bool(world.heard("stale")))
+    await world.flush()
+    assert server.methods == [UPDATE, READ]
+    assert handle.superseded_by is None
+    assert not world.heard("superseded")
+    assert basket.n == 0
+
+
 @everywhere
 async def test_a_halted_conflict_follows_what_is_set_then(world: World) -> None:
     """Under HALT a conflict stops the chain; `retry()` follows the `on_conflict` that the halted save has by then."""

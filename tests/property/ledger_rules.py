@@ -27,6 +27,7 @@ from chained_models.exceptions import (
     IdentityChanged,
     InDoubt,
     MissingIdentity,
+    NotApplied,
     Rejected,
     Unauthenticated,
     Unavailable,
@@ -219,6 +220,9 @@ class LedgerRules:
             error = self.pick(list(FAILURES))()
             if isinstance(error, Conflict) and save.method in RESOLVABLE and self.random.random() < 0.5:
                 error = self.resolved(save, error)
+            elif type(error) is Unavailable and self.can_prove(save) and self.random.random() < 0.3:
+                error = NotApplied()
+                self.maybe -= {one for one in self.maybe if one.idempotency_key == save.idempotency_key}
             if not isinstance(error, SURELY_NOT) and writes(save):
                 self.maybe.add(save)
                 if self.random.random() < 0.5:
@@ -229,6 +233,11 @@ class LedgerRules:
             self.accepted.append(save.superseded_by)
             self.maybe |= {save.superseded_by} if save in self.maybe else set()
         self.carry_out(effects)
+
+    def can_prove(self, save: SaveHandle[Any]) -> bool:
+        """Whether the server knows for sure that it has not done this, and will not."""
+        running = [one for one in self.lost if one.save.idempotency_key == save.idempotency_key]
+        return writes(save) and save.idempotency_key not in self.created and not running
 
     def resolved(self, save: SaveHandle[Any], conflict: Conflict) -> Resolved:
         """It is to be done on top of what is stored, as another save."""

@@ -205,7 +205,7 @@ class Engine:
         with self.announcer:
             merged = self._merge(save, outcome)
             heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
-            if save.error is not None and not heard and not save.awaited:
+            if save.error is not None and not (heard or any(one.awaited for one in (save, *save.replaced))):
                 logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
             if outcome is not Outcome.SUPERSEDED:  # that one ends when the save does which took its place
                 for one in (save, *save.replaced):

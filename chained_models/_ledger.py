@@ -88,8 +88,8 @@ class Ledger:
         """An attempt has ended. Returns the effects, what a failure means, and whether the attempt still counted."""
         machine, work = self.machine, save.work
         verdict = None
+        spent = save.spent + machine.now - save.started
         if error is not None:
-            spent = save.spent + machine.now - save.started
             verdict = work.judge(save, error, guarantee, spent=spent, attempts=save.attempts, random=random)
         if not machine.is_current(save, token):
             machine.finished(save, token, verdict)
@@ -104,7 +104,11 @@ class Ledger:
             more = work.saved(save, answer)
         elif error is not None and verdict is not None and verdict.ruling is Ruling.SETTLE:
             more = work.failed(save, error, verdict)
-        effects = machine.finished(save, token, verdict) or []
+        successor: Handle[Any] | None = save.superseded_by
+        effects = machine.finished(save, token, verdict, successor) or []
+        if successor is not None:
+            successor.spent = spent
+            self._accepted(successor)
         return self.counted([*effects, *more]), verdict, True
 
     def _refused(self, save: Handle[Any], token: int, *, can_renew: bool) -> list[Effect]:

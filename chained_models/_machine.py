@@ -212,13 +212,16 @@ class Machine:
         """Whether this attempt still counts."""
         return token == save.token and save.state in (SaveState.IN_FLIGHT, SaveState.IN_DOUBT)
 
-    def finished(self, save: Save, token: int, verdict: Verdict | None) -> list[Effect] | None:
+    def finished(
+        self, save: Save, token: int, verdict: Verdict | None, successor: Save | None = None
+    ) -> list[Effect] | None:
         """An attempt is over.
 
         Args:
             save: The save it was for.
             token: Which attempt.
             verdict: None if it succeeded, else what the failure means.
+            successor: What goes on in its place, if it is superseded.
 
         Returns:
             The effects; None if the attempt is stale: it changes nothing but to give back its slot.
@@ -231,10 +234,17 @@ class Machine:
         save.token = self._next_token()  # A second report about this attempt is stale.
         if verdict is None:
             return self._settle(save, Input.SUCCEED)
-        save.doubted = save.doubted or verdict.in_doubt
+        save.doubted = verdict.in_doubt or (save.doubted and not verdict.proved)
         if verdict.ruling is Ruling.SETTLE:
             assert verdict.outcome is not None
-            return self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
+            effects = self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
+            if successor is not None:  # before any other of the chain; it waits, as they do, until `save` is released
+                self._seq += 1
+                successor.seq, successor.place, successor.chain = self._seq, save.place, chain
+                self._move(successor, Input.FILL)
+                chain.saves[successor.place] = successor
+                chain.saves.move_to_end(successor.place, last=False)
+            return effects
         self._move(save, Input.DOUBT if save.doubted else Input.BACK_OFF)
         if verdict.ruling is Ruling.HOLD:  # uses up neither an attempt nor time
             save.attempts -= 1

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from ._machine import Chain
 from ._record import Record, Verb
-from ._snapshot import Snapshot
+from ._snapshot import Snapshot, Theirs
 from ._states import OUTCOMES, SaveState
 from ._work import Work
 from .operation import Answer, Method, Operation
@@ -347,9 +347,17 @@ class SaveHandle(Handle[T]):
     orphaned: BaseException | None = None
     """Why one of those that it waited for was not saved."""
     coalesce = Coalesce.EVERY
-    on_conflict: ConflictRule = OnConflict.FAIL
     force_insert = False
     discard = False
+    on_conflict: ConflictRule = OnConflict.FAIL
+    rounds = 0
+    """How many conflicts were resolved before it came to this save."""
+    unconditional = False
+    """Whether it is sent without a version, to overwrite what is there."""
+    theirs: Theirs | None = None
+    """What was found stored, and is to be merged before this save is sent."""
+    unseen: Snapshot = MappingProxyType({})
+    """What others changed after the snapshot was taken, found out by a save in front: name to the value before that."""
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ EventName: TypeAlias = Literal[
     "stale",  # an attempt has ended that no longer counts
     "idle",  # the chain has nothing more to do
     "stuck",  # the save has waited for too long for something that does not come by itself; see its why_waiting
+    "complete",  # a CallChain has emptied by itself
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
@@ -41,7 +42,7 @@ class SaveEvent:
 
     Attributes:
         name: Which of the events.
-        save: The save it happened to; for `idle`, the last one of the chain.
+        save: The save, or call, it happened to; for `idle` and `complete`, the last one of the chain.
         attempt: Attempts made so far.
         error: For `error`, `abandoned`, `retry`, `stale`: how the attempt or the save failed.
         delay: For `retry`: seconds until the next attempt; None if it waits for the lane to be resumed.
@@ -59,7 +60,7 @@ class SaveEvent:
 
     @property
     def model(self) -> Any:
-        """The object that was saved."""
+        """The object that was saved; of a call, its CallChain."""
         return self.save.subject
 
 
@@ -107,7 +108,7 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
     """Call `receiver` with a :class:`SaveEvent` whenever the event `name` happens.
 
     Args:
-        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle, stuck.
+        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle, stuck, complete.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ._machine import Chain
+from ._pace import Pace
 from ._record import Record, Verb
 from ._snapshot import Snapshot
 from ._states import OUTCOMES, SaveState
@@ -93,6 +94,12 @@ class Handle(Future[T]):
     due = False
     doubted = False
     passes_halt = False
+    fronted = False
+    pace: Pace | None = None
+    riders: Sequence[Any] = ()
+    open = False
+    manual = False
+    """Whether its attempt goes on when the work has returned, until somebody says that it is over."""
     chain: Chain | None = None
     # Filled as it goes on.
     id = ""

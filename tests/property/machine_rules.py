@@ -86,7 +86,9 @@ class FakeSave:
         self.seq = self.token = self.attempts = 0
         self.state, self.chain = SaveState.PREPARING, None
         self.started = self.spent = 0.0
-        self.due = self.doubted = False
+        self.due = self.doubted = self.fronted = self.open = False
+        self.pace: Any = None
+        self.riders: Any = ()
         # The reference.
         self.key = key
         self.filled = False

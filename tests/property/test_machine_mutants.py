@@ -54,7 +54,12 @@ def startable(*, but: str) -> Callable[[Any], Any]:
     """`Chain.startable` without one of its conditions."""
 
     def wrong(chain: Chain) -> Any:
-        if (chain.paused and but != "paused") or (chain.finishing is not None and but != "finishing"):
+        resting = chain.pace is not None and chain.pace.resting
+        if (
+            (resting and but != "resting")
+            or (chain.paused and but != "paused")
+            or (chain.finishing is not None and but != "finishing")
+        ):
             return None
         head = chain.active or chain.head
         if but == "active":

@@ -207,6 +207,8 @@ class Machine:
             ahead = [one for one in (*active, *earlier) if one is not save]
             for one in [save, *reversed(ahead)]:
                 chain.saves.move_to_end(one.place, last=False)
+            if chain.startable() is None:  # what was about to start is no longer the head
+                chain.lane.withdraw(chain)
 
     def fill(self, save: Save) -> list[Effect]:
         """The snapshot is there: the save is accepted."""

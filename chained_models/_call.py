@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from .exceptions import InvalidOption
 from .handle import Handle, Host
 from .operation import Answer
 from .policies import FailureRule, RetryPolicy
+from .protocols import Driver
 
 __all__ = ["CallHandle", "Turn"]
 
@@ -79,6 +80,12 @@ class CallHandle(Handle[T]):
     def value(self) -> Any:
         """What it returned."""
         return self.returned
+
+    @property
+    def drivers(self) -> Iterable[Driver]:
+        """Of both colours, if both are in its chain."""
+        drivers: Iterable[Driver] = self.calls._drivers
+        return drivers
 
     @property
     def receivers(self) -> Any:

@@ -386,10 +386,15 @@ class Engine:
         with self.deciding as ledger:
             saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
             effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
-            if driver is not None:
-                for chain in ledger.machine:
-                    effects += ledger.machine.rest_anew(chain)
+            timed = [] if driver is None else list(self._lanes.values())
+            for lane in timed:  # their timers may have gone with the driver
+                lane.look_at = math.inf
+            for chain in [] if driver is None else ledger.machine:
+                effects += ledger.machine.rest_anew(chain)
         self.run(effects)
+        for lane in timed:
+            for other in {save.port.driver for save in list(lane.slots.values())} - {driver}:
+                self._look_after(lane, other, other.now())
         self.announcer.rescue()
 
 

@@ -21,6 +21,7 @@ from .exceptions import InvalidOption
 from .handle import Handle
 from .policies import FailureRule, OnFailure
 from .process import default_dispatcher
+from .protocols import Driver
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
@@ -138,6 +139,8 @@ class CallChain(Chain):
         self._own_lane = Lane() if lane is None else lane
         self._plain = PlainCalls(self._own_lane)
         self._coroutines = CoroutineCalls(self._own_lane)
+        self._drivers: tuple[Driver, ...] = ()
+        """Those that its items need."""
         self._receivers: Receivers | None = None
         self._cleared = False
         """Whether it was emptied, and nothing was added since."""
@@ -215,9 +218,12 @@ class CallChain(Chain):
         host = self._host
         backends = [self._coroutines if is_coroutine(function) else self._plain for function in functions if function]
         ports = [host.port(backend) for backend in backends]
-        for port in dict.fromkeys(ports):
-            port.driver.claim()
-            port.driver.help()
+        drivers = dict.fromkeys(port.driver for port in ports)
+        for driver in drivers:
+            driver.claim()
+            driver.help()
+        if not drivers.keys() <= set(self._drivers):
+            self._drivers = tuple({**dict.fromkeys(self._drivers), **drivers})
         work = host.calls
         delivery = work.delivery()
         return [
@@ -244,6 +250,7 @@ class CallChain(Chain):
             current: Any = default_dispatcher()
             if current is not self._host and self._host.chain_state(self) is None:
                 self._host = current
+                self._drivers = ()
                 self._pace = Pace(self._pace.options)  # another dispatcher may go by another clock
 
     # Looking

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from ._states import OUTCOMES, SaveState
 from ._work import Work
 from .operation import Answer, Method, Operation
 from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
+from .protocols import Driver
 
 __all__ = ["Handle", "Host", "SaveHandle"]
 
@@ -154,6 +155,11 @@ class Handle(Future[T]):
     def thing(self) -> Any:
         """What only one attempt at a time may be about."""
         return self.chain
+
+    @property
+    def drivers(self) -> Iterable[Driver]:
+        """Those that it waits for: its own, and others of its chain."""
+        return (self.port.driver,)
 
     @property
     def receivers(self) -> Any:

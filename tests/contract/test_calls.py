@@ -27,6 +27,7 @@ from chained_models import (
     Unauthenticated,
     Unavailable,
     UnsupportedBackend,
+    WouldDeadlock,
 )
 
 from .scripted import PATIENCE, BackgroundLoop, World, everywhere, where_things_happen_meanwhile
@@ -1151,3 +1152,50 @@ def test_the_inline_driver_runs_no_coroutines() -> None:
             calls.extend([lambda: None, "a"])
         assert len(calls) == 0
         assert calls.add(lambda: "fine").result(0) == "fine"
+
+
+def test_a_loop_that_is_closed_takes_neither_rests_nor_deadlines_along(caplog: pytest.LogCaptureFixture) -> None:
+    """What belongs to it is given up; a plain function behind it has its turn, and its timeout."""
+    gate = threading.Event()
+
+    async def coroutine(item: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def program(calls: CallChain, *items: Any) -> list[Any]:
+        handles = [calls.add(item) for item in items]
+        if calls._pace.options.delay:
+            await handles[0]
+        else:
+            await asyncio.sleep(0)
+        return handles
+
+    async def quick() -> None:
+        """Ends at once."""
+
+    with Dispatcher() as dispatcher:
+        try:
+            resting = CallChain(coroutine, delay=0.05, dispatcher=dispatcher)
+            _, lost, plain = asyncio.run(program(resting, quick, "a", lambda: "plain"))
+            assert plain.result(PATIENCE) == "plain"
+            assert lost.outcome is Outcome.CANCELLED
+            timed = CallChain(coroutine, timeout=0.05, dispatcher=dispatcher)
+            lost, plain = asyncio.run(program(timed, "a", lambda: gate.wait(PATIENCE)))
+            assert isinstance(plain.exception(PATIENCE), Abandoned)
+            assert lost.outcome is Outcome.ABANDONED
+        finally:
+            gate.set()
+    assert "an event loop was closed" in caplog.text
+
+
+def test_a_wait_that_would_hold_up_the_loop_is_refused() -> None:
+    """Also for a plain function, if a coroutine of the chain may come before it."""
+
+    async def program() -> None:
+        calls = CallChain(asyncio.sleep, dispatcher=dispatcher)
+        handles = calls.extend([0, lambda: "plain"])
+        with pytest.raises(WouldDeadlock):
+            handles[1].result()
+        assert await handles[1] == "plain"
+
+    with Dispatcher() as dispatcher:
+        asyncio.run(program())

@@ -100,10 +100,12 @@ def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
 
 
 def _first_waiting(last: SaveHandle[Any] | None) -> SaveHandle[Any] | None:
-    """Of the saves of one object, the first that was not sent yet."""
+    """Of the saves of one object, the first that was not sent yet, and still may be."""
     first = None
     while last is not None and last.operation is None and last.became is None:
-        first, last = last, last.before
+        if last.outcome is None:
+            first = last
+        last = last.before
     return first
 
 

@@ -31,6 +31,8 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
         announce: Called just before the backend is.
     """
     operation = save.operation
+    if save.orphaned is not None:
+        raise save.orphaned
     if operation is None:
         operation = _bind(save)
         if operation is None:

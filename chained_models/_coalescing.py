@@ -37,6 +37,7 @@ def absorb(older: Any, newer: Any) -> None:
     if newer.verb is Verb.DELETE:
         return
     newer.after, newer.waits, newer.slots = older.after, older.waits, older.slots
+    newer.orphaned = older.orphaned
     newer.moves = (*older.moves, *newer.moves)
     named = [fields for fields in (older.update_fields, newer.update_fields) if fields is not None]
     if newer.update_fields is not None:

@@ -20,7 +20,7 @@ from ._states import SaveState
 from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
 from .handle import SaveHandle
 from .operation import Answer, Guarantee, Method
-from .policies import Coalesce, OnFailure, Outcome, Verdict, judge, rule_for
+from .policies import Coalesce, OnFailure, Outcome, Ruling, Verdict, judge, rule_for
 
 __all__ = ["Records"]
 
@@ -145,8 +145,8 @@ class Records:
         if record.identity is not None and all(one.verb is Verb.REFRESH for one in others):
             return None  # nothing of ours would have created it, so it may be there
         effects: list[Effect] = []
-        for one in others:
-            effects += self._machine.settle_queued(one, Outcome.CANCELLED)
+        for one in reversed(others):  # the first one last: it may be what keeps the others from starting
+            effects = [*self._machine.settle_queued(one, Outcome.CANCELLED), *effects]
         effects += self._machine.settle_queued(save, Outcome.SAVED)
         self.saved(save, Answer())
         return effects
@@ -164,6 +164,9 @@ class Records:
         random: float,
     ) -> Verdict:
         """What a failed attempt means: the failure table."""
+        if save.orphaned is error:
+            rule = rule_for(error, save.on_failure)
+            return Verdict(Ruling.SETTLE, outcome=Outcome.FAILED, halt=rule is OnFailure.HALT)
         return judge(
             error,
             method=save.method,
@@ -195,7 +198,7 @@ class Records:
         save.facts.unsettled -= 1
         if record.deletion is save:
             record.deletion = None
-        if save.attempts:  # else a retry by hand waits for them again
+        if save.orphaned is None:  # else a retry by hand waits for them again
             save.after = ()
 
     def saved(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
@@ -235,25 +238,16 @@ class Records:
         return effects
 
     def parent_ended(self, child: SaveHandle[Any], parent: Any) -> list[Effect]:
-        """One of those that `child` waits for has ended."""
+        """One of those that `child` waits for has ended.
+
+        If that failed, so does the child; but when its turn comes, and not before: where its failure halts the chain, what
+        stands in front of it has been sent by then.
+        """
         save: SaveHandle[Any] = final(child)
-        if save.state is not SaveState.QUEUED:
-            return []  # cancelled meanwhile, or failed with another parent
-        error = lost(save, parent)
-        if error is None:
-            return self._ledger.counted(self._machine.arrived(save))
-        chain = save.chain
-        assert chain is not None
-        rule = rule_for(error, chain.options.get("on_failure", save.on_failure))
-        save.error = error
-        effects = self._machine.settle_queued(save, Outcome.FAILED, halt=rule is OnFailure.HALT)
-        if rule is not OnFailure.HALT:
-            for one in saves_of(chain):
-                # Without the identity that it still lacks it would be another thing than the one that was meant.
-                if one.state is SaveState.QUEUED and one.facts is save.facts and _lacks(one, save.slots):
-                    one.error = error
-                    effects += self._machine.settle_queued(one, Outcome.FAILED)
-        return self._ledger.counted(effects)
+        if save.state is not SaveState.QUEUED or parent not in save.after:
+            return []  # cancelled meanwhile, or replaced by a delete, which waits for nobody
+        save.orphaned = save.orphaned or lost(save, parent)
+        return self._ledger.counted(self._machine.arrived(save))
 
     @staticmethod
     def _doomed(save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[SaveHandle[Any]]:
@@ -266,6 +260,8 @@ class Records:
         def doomed(one: SaveHandle[Any]) -> bool:
             if one.state is not SaveState.QUEUED or one.record.current() is not record:
                 return False
+            if save.orphaned is not None:  # without the identity that it still lacks it would be another thing
+                return one.facts is facts and _lacks(one, save.slots)
             if create_failed:
                 return one.verb is Verb.PATCH
             if isinstance(error, Gone):
@@ -275,7 +271,10 @@ class Records:
 
         # Only where there may be some: a queue of 100,000 is not looked through after each of 100,000 failures.
         if not (
-            (create_failed and record.patches) or isinstance(error, Gone) or (isinstance(error, Conflict) and versioned)
+            (create_failed and record.patches)
+            or isinstance(error, Gone)
+            or (isinstance(error, Conflict) and versioned)
+            or (save.orphaned is not None and save.slots)
         ):
             return []
         return [one for one in saves_of(chain) if doomed(one)]

@@ -136,7 +136,8 @@ class CallChain(Chain):
         self._worker = worker
         self._dispatcher = dispatcher
         self._pace = Pace(options)
-        self._own_lane = Lane() if lane is None else lane
+        # Of its own: a lane with one chain cannot be congested, and nobody need look whether its attempts take long.
+        self._own_lane = Lane(long_after=math.inf) if lane is None else lane
         self._plain = PlainCalls(self._own_lane)
         self._coroutines = CoroutineCalls(self._own_lane)
         self._drivers: tuple[Driver, ...] = ()

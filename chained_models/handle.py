@@ -357,6 +357,8 @@ class SaveHandle(Handle[T]):
     """Names that a patch sends whether they differ from the base or not."""
     slots: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
     """Attributes that get the identity of another save: that save, and the value they had at the call."""
+    orphaned: BaseException | None = None
+    """Why one of those that it waited for was not saved."""
     coalesce = Coalesce.EVERY
     on_conflict: ConflictRule = OnConflict.FAIL
     force_insert = False

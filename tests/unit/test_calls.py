@@ -416,6 +416,6 @@ def test_a_lane_may_be_given(dispatcher: Dispatcher) -> None:
     lane.pause()
     calls = CallChain(lambda item: item, lane=lane, dispatcher=dispatcher)
     handle = calls.add("a")
-    assert handle.why_waiting == "held: its lane is paused until resume()"
+    assert handle.why_waiting == "waits for its lane, which is paused until resume()"
     lane.resume()
     assert handle.result(0) == "a"

@@ -64,7 +64,7 @@ async def test_one_at_a_time_until_none_is_long(world: World) -> None:
     world.backend.lane.max_in_flight = 5
     quick = [kind(name=name).save() for name in "abc"]
     assert slots(world) == {"first", "second", "alone"}
-    assert "its lane is congested, and starts one attempt at a time" in str(quick[0].why_waiting)
+    assert "its lane, which is congested, and starts one attempt at a time" in str(quick[0].why_waiting)
     world.backend.hold("a")
     world.backend.hold("b")
     world.backend.release("alone")

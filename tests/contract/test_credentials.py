@@ -211,7 +211,11 @@ async def test_what_is_in_flight_goes_on(world: World) -> None:
     refused = kind(name="refused").save()
     assert await world.end(running, refused) == [SAVED, SAVED]
     assert await world.end(*later) == [SAVED]
-    assert seen == [(True, False, 2), "waits until its backend has renewed the credentials", (True, [])]
+    assert seen == [
+        (True, False, 2),
+        "waits for its lane, which is held until its backend has renewed the credentials",
+        (True, []),
+    ]
 
 
 @everywhere

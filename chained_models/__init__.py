@@ -6,8 +6,10 @@ its turn with a snapshot of the attributes as they are now.
 
 from __future__ import annotations
 
+from ._call import Turn
 from ._lane import Lane
 from ._states import SaveState
+from .calls import CallChain
 from .chain import Chain
 from .dispatcher import Dispatcher
 from .events import SaveEvent, on
@@ -58,6 +60,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "BaseUnknown",
+    "CallChain",
     "Chain",
     "ChainFull",
     "ChainedModelsError",
@@ -94,6 +97,7 @@ __all__ = [
     "SaveState",
     "SnapshotError",
     "Stuck",
+    "Turn",
     "Unauthenticated",
     "Unavailable",
     "UnsupportedBackend",

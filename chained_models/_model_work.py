@@ -43,6 +43,9 @@ class ModelWork(Records):
         """Move the base, the waiting snapshots of the object, and the object itself."""
         return merge(save, outcome)
 
+    def idle(self, save: SaveHandle[Any]) -> None:
+        """Nothing: its chain may well be busy again in a moment."""
+
     def catch_up(self, save: SaveHandle[Any]) -> None:
         """Make the assignments to the model that were left for this thread."""
         save.facts.catch_up()

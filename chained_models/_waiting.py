@@ -50,14 +50,14 @@ class Patience:
             WouldDeadlock: This thread is the one that would do the work.
         """
         driver: Driver = handle.port.driver
-        if self._announcer.receiving or driver.owns_thread():
+        if self._announcer.receiving or any(one.owns_thread() for one in handle.drivers):
             raise WouldDeadlock
         ends = math.inf if timeout is None else time.monotonic() + timeout
         deliveries, condition = self._announcer.deliveries, handle._condition
         with deliveries.waking(_notifying(condition)):
             while True:
                 deliveries.make_calls()
-                pause = driver.help()
+                pause = _help(handle)
                 handle.work.catch_up(handle)
                 self._announcer.rescue()
                 if handle.done():
@@ -88,7 +88,7 @@ class Patience:
         foreign = handle.delivery is not None and handle.delivery is not own
         with self._announcer.deliveries.standing_in(own):
             while not handle.done():
-                pause = handle.port.driver.help()
+                pause = _help(handle)
                 self._announcer.rescue()
                 if handle.done():
                     break
@@ -151,3 +151,9 @@ def _notifying(condition: threading.Condition) -> Callable[[object], None]:
             condition.notify_all()
 
     return notify
+
+
+def _help(handle: Handle[Any]) -> float | None:
+    """Help those that `handle` waits for; returns after how many seconds to come again, or None."""
+    pauses = [pause for driver in handle.drivers if (pause := driver.help()) is not None]
+    return min(pauses, default=None)

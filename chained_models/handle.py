@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ._machine import Chain
+from ._pace import Pace
 from ._record import Record, Verb
 from ._snapshot import Snapshot, Theirs
 from ._states import OUTCOMES, SaveState
 from ._work import Work
 from .operation import Answer, Method, Operation
 from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
+from .protocols import Driver
 
 __all__ = ["Handle", "Host", "SaveHandle"]
 
@@ -93,6 +95,12 @@ class Handle(Future[T]):
     due = False
     doubted = False
     passes_halt = False
+    fronted = False
+    pace: Pace | None = None
+    riders: Sequence[Any] = ()
+    open = False
+    manual = False
+    """Whether its attempt goes on when the work has returned, until somebody says that it is over."""
     chain: Chain | None = None
     # Filled as it goes on.
     id = ""
@@ -147,6 +155,11 @@ class Handle(Future[T]):
     def thing(self) -> Any:
         """What only one attempt at a time may be about."""
         return self.chain
+
+    @property
+    def drivers(self) -> Iterable[Driver]:
+        """Those that it waits for: its own, and others of its chain."""
+        return (self.port.driver,)
 
     @property
     def receivers(self) -> Any:

@@ -31,7 +31,9 @@ class FakeSave:
         self.state = SaveState.PREPARING
         self.chain: Chain | None = None
         self.started = self.spent = 0.0
-        self.due = self.doubted = False
+        self.due = self.doubted = self.fronted = self.open = False
+        self.pace: Any = None
+        self.riders: Any = ()
 
 
 class Rig:

@@ -226,6 +226,9 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     model_type = save.binding.model.type
     understood = _of_the_same(save, save.understood or {})
     sent, about = sent_by(save), _about(save)
+    overtaken = (_first_waiting(facts.last) or _halted(save)) if save.passes_halt else None
+    if overtaken is not None and facts.base is None:
+        about = {}  # what the object holds is about to be saved; nothing says that it was ever stored
     if save.slots:
         filled = fill_slots(save, save.snapshot)
         understood = {**filled, **understood}
@@ -240,7 +243,7 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     facts.confirm(sent, answered, save.answer.version)
     if save.discard:
         facts.failed = {}
-    if save.passes_halt and (overtaken := _first_waiting(facts.last) or _halted(save)) is not None:
+    if overtaken is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
     return _give(save, about, understood, {**sent, **answered})
 

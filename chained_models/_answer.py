@@ -190,8 +190,9 @@ def _hand_over(save: SaveHandle[Any]) -> Merged:
     while one is not None and one is not successor and one.operation is None and one.became is None:
         one.unseen = {**unseen, **one.unseen}
         one = one.before
+    about = {**base, **sent_by(save)}  # of a delete, nothing: what the object holds may never have been stored
     facts.confirm({}, theirs.values, theirs.version)
-    return _give(save, operation.values, theirs.taken, theirs.values)
+    return _give(save, about, theirs.taken, theirs.values)
 
 
 def known(save: SaveHandle[Any]) -> Snapshot | None:

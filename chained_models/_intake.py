@@ -94,6 +94,7 @@ class Intake:
                     context=contextvars.copy_context(),
                     delivery=self._announcer.delivery(),
                 )
+                save.own = () if timeout is None else ("timeout",)
                 save.update_fields = update_fields
                 save.force_insert = force_insert
                 save.discard = discard
@@ -171,12 +172,12 @@ class Intake:
         def full() -> tuple[bool, list[Any]]:
             with self._engine.deciding:
                 chain = machine.chains.get(facts.record.current().chain_key)
-                if chain is None:
+                allowed = machine.options.of(facts.record.current().chain_key).get("max_pending", most)
+                if chain is None or self._engine.ledger.closed or allowed is None or len(chain.saves) < allowed:
                     return False, []
-                if chain in machine.held and not driver.overlaps:
+                if not driver.overlaps and not self._engine.moves(chain):
                     raise ChainFull(f"{len(chain.saves)} saves wait in a chain that is held, and nothing else runs")
-                allowed = chain.options.get("max_pending", most)
-                return allowed is not None and len(chain.saves) >= allowed, []
+                return True, []
 
         self._engine.patience.flush(full, None)
 

@@ -18,12 +18,14 @@ settled save that had been started by one :meth:`Machine.released`, after its re
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from ._lane import LaneState
+from ._options import Options
 from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
 from .policies import Outcome, RetryPolicy, Ruling, Verdict
 
@@ -52,6 +54,8 @@ class Save(Protocol):
     """When the current attempt started."""
     spent: float
     """Seconds used up by earlier attempts and waits."""
+    own: Collection[str]
+    """Names of options that were given for it alone: those of its chain do not replace them."""
     wakes: float
     """When the wait for the next attempt is over."""
     due: bool
@@ -70,7 +74,9 @@ class Chain:
 
     __slots__ = ("active", "finishing", "halted", "key", "lane", "options", "paused", "saves")
 
-    def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
+    def __init__(
+        self, key: Hashable, lane: LaneState[Chain], options: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self.key = key
         self.lane = lane
         self.saves: OrderedDict[int, Save] = OrderedDict()
@@ -82,13 +88,13 @@ class Chain:
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""
-        self.options: dict[str, Any] = {}
+        self.options = options
         """What its saves are given when an attempt of theirs starts, by name."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing would be lost with it."""
-        return not (self.saves or self.paused or self.options) and self.halted is None and self.finishing is None
+        return not (self.saves or self.paused) and self.halted is None and self.finishing is None
 
     @property
     def held(self) -> bool:
@@ -153,7 +159,7 @@ Effect: TypeAlias = Start | Wake | Settled | Idle
 class Machine:
     """All chains of one dispatcher."""
 
-    __slots__ = ("_seq", "_token", "chains", "held", "now")
+    __slots__ = ("_seq", "_token", "chains", "held", "now", "options", "told")
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -161,9 +167,12 @@ class Machine:
         self._seq = 0
         self._token = 0
         self.chains: dict[Hashable, Chain] = {}
-        """Only chains with something in them, or paused or halted, or with options of their own."""
+        """Only chains with something in them, or paused or halted."""
+        self.options = Options()
         self.held: dict[Chain | LaneState[Chain], float] = {}
         """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
+        self.told: set[Chain | LaneState[Chain]] = set()
+        """The same, of those of which it was told."""
 
     @property
     def last_seq(self) -> int:
@@ -317,11 +326,14 @@ class Machine:
         chain = self._chain(key, lane)
         chain.paused = True
         chain.lane.withdraw(chain)
-        self._watch(chain)
+        self._watch(chain.lane, held=chain.lane.stopped)
+        self._watch(chain, held=chain.held)
 
-    def update(self, key: Hashable, lane: LaneState[Chain], options: dict[str, Any]) -> None:
-        """From the next attempt on, the saves of this chain have these."""
-        self._chain(key, lane).options.update(options)
+    def update(self, key: Hashable, options: Mapping[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these, even if it is empty now."""
+        self.options.set(key, {**self.options.of(key), **options})
+        if (chain := self.chains.get(key)) is not None:
+            chain.options = self.options.of(key)
 
     def resume(self, chain: Chain) -> list[Effect]:
         """Go on; does nothing if it was not paused."""
@@ -371,18 +383,19 @@ class Machine:
         other = self.chains.get(key)
         if other is None:
             del self.chains[chain.key]
-            chain.key = key
+            chain.key, chain.options = key, self.options.of(key)
             self.chains[key] = chain
             return chain
         other.paused, chain.paused = other.paused or chain.paused, False
         other.halted, chain.halted = other.halted or chain.halted, None
-        other.options, chain.options = {**chain.options, **other.options}, {}
+        other.options = self.options.of(key)
         if other.startable() is None:
             other.lane.withdraw(other)
-        self._watch(other)
+        self._watch(other.lane, held=other.lane.stopped)
+        self._watch(other, held=other.held)
         if chain.empty:
             self.chains.pop(chain.key, None)
-        self._watch(chain)
+        self._watch(chain, held=chain.held)
         return other
 
     def __iter__(self) -> Iterator[Chain]:
@@ -393,15 +406,17 @@ class Machine:
     def _chain(self, key: Hashable, lane: LaneState[Chain]) -> Chain:
         chain = self.chains.get(key)
         if chain is None:
-            chain = self.chains[key] = Chain(key, lane)
+            chain = self.chains[key] = Chain(key, lane, self.options.of(key))
         return chain
 
-    def _watch(self, chain: Chain) -> None:
-        """Remember since when the chain cannot go on by itself."""
-        if chain.held:
-            self.held.setdefault(chain, self.now)
-        elif self.held:
-            self.held.pop(chain, None)
+    def _watch(self, one: Chain | LaneState[Chain], *, held: bool) -> None:
+        """Remember since when it cannot go on by itself, if so; once it could, it may be told of again."""
+        if held:
+            if one not in self.told:
+                self.held.setdefault(one, self.now)
+        elif self.held or self.told:
+            self.held.pop(one, None)
+            self.told.discard(one)
 
     def _next_token(self) -> int:
         self._token += 1
@@ -430,13 +445,12 @@ class Machine:
         """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
         if chain.startable() is not None:
             chain.lane.request(chain)
-            if self.held:
-                self.held.pop(chain, None)
+            self._watch(chain, held=False)
         else:
             chain.lane.withdraw(chain)
             if chain.empty:
                 self.chains.pop(chain.key, None)
-            self._watch(chain)
+            self._watch(chain, held=chain.held)
         return self._granted(chain.lane)
 
     def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
@@ -446,7 +460,8 @@ class Machine:
             assert save is not None
             self._move(save, Input.START)
             for name, value in chain.options.items():
-                setattr(save, name, value)
+                if name not in save.own:
+                    setattr(save, name, value)
             chain.active = save
             save.token = self._next_token()
             save.attempts += 1
@@ -454,10 +469,7 @@ class Machine:
             save.started = self.now
             lane.take(save.token, save)
             effects.append(Start(save, save.token))
-        if lane.stopped:
-            self.held.setdefault(lane, self.now)
-        elif self.held:
-            self.held.pop(lane, None)
+        self._watch(lane, held=lane.stopped)
         return effects
 
 

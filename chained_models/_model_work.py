@@ -33,6 +33,7 @@ _PASSED_ON = (
     "force_insert",
     "discard",
     "doubted",
+    "own",
 )
 
 

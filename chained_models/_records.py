@@ -61,7 +61,7 @@ class Records:
         chain = self._machine.chains.get(record.chain_key)
         refuse_own_chain(save, record.chain_key)
         save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
-        options = {} if chain is None else chain.options
+        options = self._machine.options.of(record.chain_key)
         save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
         if chain is not None and not save.passes_halt:
             self._refuse_too_many(save, chain)
@@ -78,9 +78,9 @@ class Records:
         last = chain.saves[next(reversed(chain.saves))]
         if save.coalesce is Coalesce.LATEST and replaceable(last, save):
             return  # it will take a place that is there
-        full = ChainFull(
-            f"{len(chain.saves)} saves of {save.record} have not settled, and max_pending={most}; wait for one of them, or "
-            "choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
+        full = ChainFull(  # no identity in it: how one is written is the user's code, and this is said under the lock
+            f"{len(chain.saves)} saves of this {save.record.label}'s chain have not settled, and max_pending={most}; wait for "
+            "one of them, or choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
         )
         full.overflow = chain.options.get("overflow", binding.overflow)
         raise full
@@ -255,15 +255,20 @@ class Records:
         record, facts, chain = save.record.current(), save.facts, save.chain
         assert chain is not None
         versioned = save.operation is not None and save.operation.version is not None
-        create_failed = save.method is Method.CREATE and verdict.outcome is Outcome.FAILED
+        creates = save.method is Method.CREATE or (
+            save.orphaned is not None and save.verb in (Verb.SAVE, Verb.PATCH) and record.life is Life.NEW
+        )
+        create_failed = creates and verdict.outcome is Outcome.FAILED
 
         def doomed(one: SaveHandle[Any]) -> bool:
             if one.state is not SaveState.QUEUED or one.record.current() is not record:
                 return False
+            if create_failed and one.verb is Verb.PATCH:
+                return True
             if save.orphaned is not None:  # without the identity that it still lacks it would be another thing
                 return one.facts is facts and _lacks(one, save.slots)
             if create_failed:
-                return one.verb is Verb.PATCH
+                return False
             if isinstance(error, Gone):
                 return one.verb is not Verb.DELETE
             # A refresh is the way out of a conflict.
@@ -296,6 +301,7 @@ class Records:
     def _join(self, record: Record, known: Record) -> list[Effect]:
         """`record` has become `known`: what of it is queued goes on in the chain of `known`, as does a pause or a halt."""
         chains = self._machine.chains
+        self._machine.options.join(record, known)
         chain = chains.get(record.chain_key) or chains.get(record)
         if chain is None:
             return []

@@ -144,10 +144,11 @@ class Dispatcher:
         self._engine.run([])
         self._engine.patience.changed()
 
-    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None:
+    def update(self, key: Any, options: dict[str, Any]) -> None:
         """From the next attempt on, the saves of this chain have these options."""
         with self._engine.deciding as ledger:
-            ledger.machine.update(key, lane, options)
+            ledger.machine.update(key, options)
+        self._engine.patience.changed()  # there may be room now
 
     def why(self, handle: Handle[Any]) -> str | None:
         """Why it waits, as a sentence; None if it does not."""

@@ -19,6 +19,7 @@ from ._merge import Facts
 from ._model_work import ModelWork
 from ._port import Port
 from ._record import Life, Record, Verb
+from ._snapshot import MISSING
 from ._weakmap import WeakIdMap
 from .binding import Bound
 from .drivers import Drivers
@@ -118,8 +119,11 @@ class Intake:
 
     def wait_for(self, child: SaveHandle[Any], waited_for: Iterable[Handle[Any]]) -> None:
         """Have `child` told when each of these has ended; it is queued, and waits for as many."""
+        gone = weakref.ref(child)  # what is taken out of its chain is not kept by those it would have waited for
         for parent in waited_for:
-            parent.when_settled(partial(self._parent_ended, child))
+            if parent._host is not self._host:
+                self._engine.patience.rely_on(parent._host.patience)
+            parent.when_settled(partial(self._parent_ended, gone))
 
     def _take_in(
         self, save: SaveHandle[Any], givers: dict[str, SaveHandle[Any]]
@@ -145,7 +149,7 @@ class Intake:
             if facts.unsettled == 1 and save.verb in _WRITES and save.record.life is Life.LIVE:
                 _attempt.check_version(save)
             if givers:
-                save.slots = {name: (giver, save.snapshot.get(name)) for name, giver in givers.items()}
+                save.slots = {name: (giver, save.snapshot.get(name, MISSING)) for name, giver in givers.items()}
         except BaseException:
             with self._engine.deciding as ledger:
                 effects = ledger.withdraw(save)
@@ -181,7 +185,12 @@ class Intake:
 
         self._engine.patience.flush(full, None)
 
-    def _parent_ended(self, child: SaveHandle[Any], parent: Any) -> None:
+    def _parent_ended(self, waiting: weakref.ref[SaveHandle[Any]], parent: Any) -> None:
+        if parent._host is not self._host:
+            self._engine.patience.rely_no_more_on(parent._host.patience)
+        child = waiting()
+        if child is None:
+            return
         with self._engine.deciding:
             effects = self._saves.parent_ended(child, parent)
         self._engine.run(effects)

@@ -16,6 +16,7 @@ from ._machine import Chain, Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
+from ._snapshot import MISSING
 from ._states import SaveState
 from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
 from .handle import SaveHandle
@@ -346,7 +347,7 @@ def _lacks(save: SaveHandle[Any], slots: Mapping[str, tuple[Any, Any]]) -> bool:
     """Whether `save` still has, of an attribute that was to be filled, the value that was to be replaced."""
     if save.verb not in (Verb.SAVE, Verb.PATCH):
         return False
-    return any(save.snapshot.get(name) is about for name, (_, about) in slots.items())
+    return any(save.snapshot.get(name, MISSING) is about for name, (_, about) in slots.items())
 
 
 def _refuse_another(record: Record, identity: Any) -> None:

@@ -18,6 +18,7 @@ from ._machine import Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Verb
+from ._waiting import Patience
 from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
@@ -75,6 +76,11 @@ class Dispatcher:
         self._announcer = Announcer(self._post)
         self._engine = Engine(self._drivers, self._announcer, self.stuck_after)
         self._intake = Intake(self, self._drivers, self._announcer, self._engine)
+
+    @property
+    def patience(self) -> Patience:
+        """How it is waited for; for other dispatchers, whose saves wait for some of its own."""
+        return self._engine.patience
 
     @property
     def closed(self) -> bool:

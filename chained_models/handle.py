@@ -38,6 +38,11 @@ _CANCELLED = "CANCELLED_AND_NOTIFIED"
 class Host(Protocol):
     """What a handle needs of its dispatcher."""
 
+    @property
+    def patience(self) -> Any:
+        """How it is waited for."""
+        ...
+
     def cancel(self, handle: Any) -> bool:
         """Take the save out of its chain if it was never attempted."""
         ...

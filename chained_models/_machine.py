@@ -21,7 +21,6 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from ._lane import LaneState
@@ -72,11 +71,9 @@ def time_left(save: Save) -> float:
 class Chain:
     """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
 
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "options", "paused", "saves")
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "paused", "saves")
 
-    def __init__(
-        self, key: Hashable, lane: LaneState[Chain], options: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
         self.key = key
         self.lane = lane
         self.saves: OrderedDict[int, Save] = OrderedDict()
@@ -88,8 +85,6 @@ class Chain:
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""
-        self.options = options
-        """What its saves are given when an attempt of theirs starts, by name."""
 
     @property
     def empty(self) -> bool:
@@ -169,6 +164,7 @@ class Machine:
         self.chains: dict[Hashable, Chain] = {}
         """Only chains with something in them, or paused or halted."""
         self.options = Options()
+        """What the saves of a chain are given when an attempt of theirs starts, by the chain's key."""
         self.held: dict[Chain | LaneState[Chain], float] = {}
         """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
         self.told: set[Chain | LaneState[Chain]] = set()
@@ -332,8 +328,6 @@ class Machine:
     def update(self, key: Hashable, options: Mapping[str, Any]) -> None:
         """From the next attempt on, the saves of this chain have these, even if it is empty now."""
         self.options.set(key, {**self.options.of(key), **options})
-        if (chain := self.chains.get(key)) is not None:
-            chain.options = self.options.of(key)
 
     def resume(self, chain: Chain) -> list[Effect]:
         """Go on; does nothing if it was not paused."""
@@ -383,12 +377,11 @@ class Machine:
         other = self.chains.get(key)
         if other is None:
             del self.chains[chain.key]
-            chain.key, chain.options = key, self.options.of(key)
+            chain.key = key
             self.chains[key] = chain
             return chain
         other.paused, chain.paused = other.paused or chain.paused, False
         other.halted, chain.halted = other.halted or chain.halted, None
-        other.options = self.options.of(key)
         if other.startable() is None:
             other.lane.withdraw(other)
         self._watch(other.lane, held=other.lane.stopped)
@@ -406,7 +399,7 @@ class Machine:
     def _chain(self, key: Hashable, lane: LaneState[Chain]) -> Chain:
         chain = self.chains.get(key)
         if chain is None:
-            chain = self.chains[key] = Chain(key, lane, self.options.of(key))
+            chain = self.chains[key] = Chain(key, lane)
         return chain
 
     def _watch(self, one: Chain | LaneState[Chain], *, held: bool) -> None:
@@ -459,7 +452,7 @@ class Machine:
             save = chain.startable()
             assert save is not None
             self._move(save, Input.START)
-            for name, value in chain.options.items():
+            for name, value in self.options.of(chain.key).items():
                 if name not in save.own:
                     setattr(save, name, value)
             chain.active = save

@@ -70,10 +70,9 @@ class Records:
         save.idempotency_key = save.id
         return None
 
-    @staticmethod
-    def _refuse_too_many(save: SaveHandle[Any], chain: Chain) -> None:
-        binding = save.binding.binding
-        most = chain.options.get("max_pending", binding.max_pending)
+    def _refuse_too_many(self, save: SaveHandle[Any], chain: Chain) -> None:
+        binding, options = save.binding.binding, self._machine.options.of(chain.key)
+        most = options.get("max_pending", binding.max_pending)
         if most is None or len(chain.saves) < most:
             return
         last = chain.saves[next(reversed(chain.saves))]
@@ -83,7 +82,7 @@ class Records:
             f"{len(chain.saves)} saves of this {save.record.label}'s chain have not settled, and max_pending={most}; wait for "
             "one of them, or choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
         )
-        full.overflow = chain.options.get("overflow", binding.overflow)
+        full.overflow = options.get("overflow", binding.overflow)
         raise full
 
     def _halts(self, record: Record) -> bool:

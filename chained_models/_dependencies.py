@@ -89,7 +89,7 @@ def latest(handle: Any) -> Any:
 
 def lost(save: SaveHandle[Any], parent: Handle[Any]) -> BaseException | None:
     """Why `save` cannot go on now that `parent`, which it waited for, has ended; None if it can."""
-    ended = final(parent)
+    save, ended = final(save), final(parent)
     if ended.outcome is not Outcome.SAVED:
         return ended.error or Rejected(f"{ended} was cancelled, and this save was to come after it")
     if any(giver.identity is None for giver, _ in save.slots.values() if final(giver) is ended):

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _attempt
 from ._announcer import Announcer
-from ._dependencies import After, final, parents
+from ._dependencies import After, final, lost, parents
 from ._engine import Engine
 from ._lane import Lane
 from ._machine import Effect
@@ -191,8 +191,9 @@ class Intake:
         child = waiting()
         if child is None:
             return
+        error = lost(child, parent)  # before the lock: it says which save it was, and so how an identity is written
         with self._engine.deciding:
-            effects = self._saves.parent_ended(child, parent)
+            effects = self._saves.parent_ended(child, error)
         self._engine.run(effects)
 
     def port(self, backend: Any) -> Port:

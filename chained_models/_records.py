@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._coalescing import absorb, replaceable
-from ._dependencies import final, lost, refuse_own_chain
+from ._dependencies import final, refuse_own_chain
 from ._ledger import Ledger, saves_of
 from ._machine import Chain, Effect
 from ._merge import Facts
@@ -237,16 +237,16 @@ class Records:
             effects += self._machine.settle_queued(one, Outcome.FAILED)
         return effects
 
-    def parent_ended(self, child: SaveHandle[Any], parent: Any) -> list[Effect]:
-        """One of those that `child` waits for has ended.
+    def parent_ended(self, child: SaveHandle[Any], error: BaseException | None) -> list[Effect]:
+        """One of those that `child` waits for has ended; `error` says why it cannot go on, if so.
 
-        If that failed, so does the child; but when its turn comes, and not before: where its failure halts the chain, what
+        Then it fails; but when its turn comes, and not before: where its failure halts the chain, what
         stands in front of it has been sent by then.
         """
         save: SaveHandle[Any] = final(child)
         if save.state is not SaveState.QUEUED:
             return []  # cancelled meanwhile, or failed with another parent
-        save.orphaned = save.orphaned or lost(save, parent)
+        save.orphaned = save.orphaned or error
         return self._ledger.counted(self._machine.arrived(save))
 
     @staticmethod

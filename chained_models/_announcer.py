@@ -20,6 +20,7 @@ __all__ = ["Announcer"]
 
 logger = logging.getLogger("chained_models")
 
+_OF_LANES = frozenset({"long_running", "congested", "recovered"})
 _METHODS = {"sync": "on_sync", "error": "on_error", "abandoned": "on_error"}
 
 
@@ -108,7 +109,8 @@ class Announcer:
         if not receivers:
             return False
         taken, kept = ((), ()) if merged is None else (merged.taken, merged.kept)
-        event = SaveEvent(name, save, save.attempts, error, delay, taken, kept)
+        lane = save.port.lane.lane if name in _OF_LANES else None
+        event = SaveEvent(name, save, save.attempts, error, delay, taken, kept, lane)
         with self:
             save.interrupt = events.notify(receivers, event) or save.interrupt
         return True
@@ -127,6 +129,8 @@ class Announcer:
     def _receivers(name: EventName, save: Handle[Any]) -> list[Receiver]:
         subject = save.subject
         receivers = list(events.everywhere.of(name, subject))
+        if name == "congested" and (on_congested := save.port.lane.lane.on_congested) is not None:
+            receivers.insert(0, on_congested)
         if save.receivers is not None:
             receivers += save.receivers.of(name, subject)
         method = _METHODS.get(name)

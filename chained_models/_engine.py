@@ -20,7 +20,7 @@ from typing import Any
 
 from ._announcer import Announcer
 from ._dependencies import final
-from ._lane import Lane, LaneState
+from ._lane import Lane, LaneState, Renew, Signal
 from ._ledger import Ledger
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
 from ._merge import Merged
@@ -29,7 +29,7 @@ from ._waiting import Patience
 from ._why import reasons, sentence
 from .drivers import Drivers
 from .events import EventName
-from .exceptions import WouldDeadlock
+from .exceptions import Unauthenticated, WouldDeadlock
 from .handle import Handle
 from .operation import Answer, Guarantee
 from .policies import Outcome, Ruling
@@ -114,7 +114,7 @@ class Engine:
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
         _start(self._carry_out(effects))
-        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled)])
+        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled | Signal)])
 
     def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
@@ -122,6 +122,7 @@ class Engine:
             self.vigil.arrange()
         jobs: Jobs = []
         behind: Jobs = []
+        signals: list[Signal] = []
         effects = list(effects)
         settled = [effect for effect in effects if isinstance(effect, Settled)]
         ended = {one.save.thing for one in settled}
@@ -134,17 +135,28 @@ class Engine:
                     # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
                     line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
                     if driver.overlaps:
-                        self._look_after(save.port.lane, driver, driver.now() + min(save.timeout, time_left(save)))
+                        lane = save.port.lane
+                        wait = min(save.timeout, time_left(save), lane.lane.long_after)
+                        self._look_after(lane, driver, driver.now() + wait)
                 case Wake(save, token, delay):
                     driver = save.port.driver
                     driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
+                case Renew(save, token):
+                    driver = save.port.driver
+                    jobs.append((driver, Job(partial(self._renew, save, token), save.context.copy())))
+                    if driver.overlaps:
+                        self._look_after(save.port.lane, driver, driver.now() + save.timeout)
+                case Signal():
+                    signals.append(effect)
                 case Settled() | Idle():
                     pass
-        if any(self.announcer.listened_to(one.save) for one in settled):
+        if signals or any(self.announcer.listened_to(one.save) for one in settled):
             # Attempts of other chains do not wait for the receivers of this one, if they run beside them. Where there are
             # none it is not worth another thread.
             _start([(driver, job) for driver, job in jobs if driver.overlaps])
             jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
+        for signal in signals:
+            self.announcer.tell(signal.name, signal.save)
         for one in settled:
             if self.announcer.here(one.save):
                 jobs += self._finish(one.save, release=one.release)
@@ -165,25 +177,22 @@ class Engine:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
-        jobs = self._completed(save, token, answer, error)
-        interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
-        save.interrupt = None
-        mine = save.port.driver if interrupt is None else None
-        _start([(driver, job) for driver, job in jobs if driver is not mine])
-        if interrupt is not None:
-            raise interrupt
-        return [job for driver, job in jobs if driver is mine]
+        return _following(save, self._completed(save, token, answer, error), error)
 
     def _completed(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
         guarantee = Guarantee.PLAIN if error is None else save.work.guarantee(save)
+        can_renew = isinstance(error, Unauthenticated) and save.port.can_renew
         with self.deciding as ledger:
-            effects, verdict, current = ledger.completed(save, token, answer, error, guarantee, random())
+            effects, verdict, current = ledger.completed(
+                save, token, answer, error, guarantee, random(), can_renew=can_renew
+            )
         if not current:
             self.announcer.tell("stale", save, error=error)
         elif verdict is not None and verdict.ruling is Ruling.RETRY:
             self.announcer.tell("retry", save, error=error, delay=verdict.delay)
         elif verdict is not None and verdict.ruling is Ruling.HOLD:
-            logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
+            if save.port.lane.paused:
+                logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
             self.announcer.tell("retry", save, error=error)
             self.patience.changed()
         return self._carry_out(effects)
@@ -232,6 +241,28 @@ class Engine:
         _start(self._finish(save, release=release) + behind)
         _raise_interrupt([save])
 
+    # Credentials
+
+    def _renew(self, save: Handle[Any], token: int) -> Steps:
+        """Let the backend of `save` renew its credentials, as a job: it holds no slot of the lane."""
+        error: BaseException | None = yield from save.port.renew(save.timeout)
+        return _following(save, self._renewed(save, token, error), error)
+
+    def _renewed(self, save: Handle[Any], token: int, error: BaseException | None) -> Jobs:
+        """Let the lane go on with the new credentials, or pause it."""
+        with self.deciding as ledger:
+            effects = ledger.renewed(save.port, token, renewed=error is None)
+        if effects is None:
+            return []  # it had been given up
+        if error is not None:
+            # Not the text of the error: it may hold what was sent to sign in.
+            problem = type(error).__name__
+            logger.warning(
+                "%s: its credentials were not renewed (%s); its lane is paused until resume()", save, problem
+            )
+        self.patience.changed()
+        return self._carry_out(effects)
+
     # Time
 
     def _woke(self, save: Handle[Any], token: int) -> list[Job]:
@@ -256,7 +287,7 @@ class Engine:
             unlook()
 
     def _look(self, lane: LaneState[Chain], driver: Driver, when: float) -> list[Job]:
-        """Give up attempts that are over the time for all attempts."""
+        """Give up attempts that are over the time for all attempts, and renewals over theirs; see which take long."""
         saves = list(lane.slots.values())
         guarantees = {save.seq: save.work.guarantee(save) for save in saves}
         with self.deciding as ledger:
@@ -264,8 +295,11 @@ class Engine:
                 return []  # another look has been arranged since
             lane.look_at = float("inf")
             effects, next_look = ledger.overdue(lane, guarantees)
+            late = [(save, token) for token, (save, ends) in lane.renewing.items() if ledger.machine.now >= ends]
         if next_look is not None:
             self._look_after(lane, driver, next_look)
+        for save, token in late:
+            _start(self._renewed(save, token, TimeoutError()))
         self.run(effects)
         return []
 
@@ -342,6 +376,8 @@ class Engine:
         with self.deciding as ledger:
             saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
             effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
+            for lane in list(self._lanes.values()):
+                effects += ledger.renewals_lost(lane, driver)
         self.run(effects)
         self.vigil.renew()
         self.announcer.rescue()
@@ -354,6 +390,21 @@ def _start(jobs: Jobs) -> None:
         by_driver.setdefault(driver, []).append(job)
     for driver, its in by_driver.items():
         driver.start(*its)
+
+
+def _following(save: Handle[Any], jobs: Jobs, error: BaseException | None) -> list[Job]:
+    """Of the jobs that follow a job of `save`: start those of other drivers, return its own driver's.
+
+    Raises:
+        BaseException: The interrupt that has ended the job, or a receiver; then all of them are started.
+    """
+    interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
+    save.interrupt = None
+    mine = save.port.driver if interrupt is None else None
+    _start([(driver, job) for driver, job in jobs if driver is not mine])
+    if interrupt is not None:
+        raise interrupt
+    return [job for driver, job in jobs if driver is mine]
 
 
 def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:

@@ -193,7 +193,7 @@ class Intake:
             return
         error = lost(child, parent)  # before the lock: it says which save it was, and so how an identity is written
         with self._engine.deciding:
-            effects = self._saves.parent_ended(child, error)
+            effects = self._saves.parent_ended(child, parent, error)
         self._engine.run(effects)
 
     def port(self, backend: Any) -> Port:

@@ -10,13 +10,16 @@ import secrets
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from ._credentials import Refusal
 from ._lane import LaneState
 from ._machine import Chain, Effect, Machine, Settled
+from ._port import Port
 from ._states import SaveState
 from .exceptions import DispatcherClosed, InDoubt, Unavailable
 from .handle import Handle
 from .operation import Answer, Guarantee
 from .policies import Outcome, Ruling, Verdict
+from .protocols import Driver
 
 __all__ = ["Ledger"]
 
@@ -79,6 +82,8 @@ class Ledger:
         error: BaseException | None,
         guarantee: Guarantee,
         random: float,
+        *,
+        can_renew: bool = False,
     ) -> tuple[list[Effect], Verdict | None, bool]:
         """An attempt has ended. Returns the effects, what a failure means, and whether the attempt still counted."""
         machine, work = self.machine, save.work
@@ -90,15 +95,49 @@ class Ledger:
             machine.finished(save, token, verdict)
             effects = [] if answer is None else work.ended_late(save, answer)
             return self.counted([*effects, *machine.lane_resumed(save.port.lane)]), verdict, False
-        if verdict is not None and verdict.ruling is Ruling.HOLD:
-            save.port.lane.lane.pause()  # first, or the save would be granted its next attempt at once
         more: list[Effect] = []
+        if verdict is not None and verdict.ruling is Ruling.HOLD:
+            more = self._refused(save, token, can_renew=can_renew)  # first, or it would be sent again at once
         if answer is not None:
+            if save.port.credentials.unproven:
+                save.port.credentials.accepted(token)
             more = work.saved(save, answer)
         elif error is not None and verdict is not None and verdict.ruling is Ruling.SETTLE:
             more = work.failed(save, error, verdict)
         effects = machine.finished(save, token, verdict) or []
         return self.counted([*effects, *more]), verdict, True
+
+    def _refused(self, save: Handle[Any], token: int, *, can_renew: bool) -> list[Effect]:
+        """The backend has refused our credentials: hold the lane, so that nothing is lost by it."""
+        port = save.port
+        credentials, lane = port.credentials, port.lane
+        match credentials.refused(token, paused=lane.paused, can_renew=can_renew):
+            case Refusal.RENEW:
+                renew = self.machine.renew(lane, save)
+                credentials.renewal = renew.token
+                return [renew]
+            case Refusal.PAUSE:
+                lane.lane.pause()
+                credentials.end(self.machine.last_token, renewed=False)
+        return []
+
+    def renewed(self, port: Port, token: int, *, renewed: bool) -> list[Effect] | None:
+        """A renewal has ended; None if it was given up before."""
+        if port.credentials.renewal != token:
+            return None
+        if not renewed:
+            port.lane.lane.pause()
+        port.credentials.end(self.machine.last_token, renewed=renewed)
+        return self.counted(self.machine.renewed(port.lane, token))
+
+    def renewals_lost(self, lane: LaneState[Chain], driver: Driver | None) -> list[Effect]:
+        """The renewals that this driver runs (any driver, if None) will not end. Nobody waits for them any more."""
+        effects: list[Effect] = []
+        for token, (save, _) in list(lane.renewing.items()):
+            if driver is None or save.port.driver is driver:
+                save.port.credentials.end(self.machine.last_token, renewed=False)
+                effects += self.machine.renewed(lane, token)
+        return self.counted(effects)
 
     def overdue(self, lane: LaneState[Chain], guarantees: dict[int, Guarantee]) -> tuple[list[Effect], float | None]:
         """Give up attempts that are over their whole time; returns the effects and when to look again."""
@@ -108,7 +147,10 @@ class Ledger:
         for save in saves:
             error = InDoubt("the time for all attempts is over, and the last one has not ended")
             effects += self.give_up(save, error, guarantees.get(save.seq, Guarantee.PLAIN))
-        return effects, next_look
+        told, next_long = self.machine.lengthened(lane)
+        now = self.machine.now
+        looks = [next_look, next_long, *(ends for _, ends in lane.renewing.values() if ends > now)]
+        return [*effects, *told], min((look for look in looks if look is not None), default=None)
 
     def give_up(self, save: Handle[Any], error: BaseException, guarantee: Guarantee) -> list[Effect]:
         """Settle a started save whose attempt has not ended, or whose next one will never start."""
@@ -130,7 +172,7 @@ class Ledger:
         """Take out all that was never attempted, and lift a halt. What is in flight keeps its place."""
         effects: list[Effect] = []
         for save in reversed(saves_of(chain)):  # the first one last: it may be what keeps the others from starting
-            effects += self.cancel(save) or []
+            effects = [*(self.cancel(save) or []), *effects]
         return [*effects, *self.machine.lift(chain)]
 
     def retry(self, chain: Chain, successor: Handle[Any]) -> list[Effect]:
@@ -145,7 +187,7 @@ class Ledger:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
         effects: list[Effect] = []
         for save in reversed(saves):  # the first one of a chain last: it may be what keeps the others from starting
-            effects += self.cancel(save) or []
+            effects = [*(self.cancel(save) or []), *effects]
         # First what waits for its next attempt: giving up one that runs makes room in the lane, and would start it.
         for save in sorted(saves, key=lambda one: one.port.lane.holds(one)):
             if save.state in (SaveState.IN_FLIGHT, SaveState.BACKING_OFF, SaveState.IN_DOUBT):

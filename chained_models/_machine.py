@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
-from ._lane import LaneState
+from ._lane import LaneState, Renew, Signal
 from ._options import Options
 from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
 from .policies import Outcome, RetryPolicy, Ruling, Verdict
@@ -148,7 +148,7 @@ class Idle:
     chain: Chain
 
 
-Effect: TypeAlias = Start | Wake | Settled | Idle
+Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew
 
 
 class Machine:
@@ -174,6 +174,11 @@ class Machine:
     def last_seq(self) -> int:
         """The number of the latest save."""
         return self._seq
+
+    @property
+    def last_token(self) -> int:
+        """The token of the latest attempt; those of earlier ones are lower."""
+        return self._token
 
     # Taking a place in line
 
@@ -278,6 +283,11 @@ class Machine:
                 next_look = looks
         return expired, next_look
 
+    def lengthened(self, lane: LaneState[Chain]) -> tuple[list[Effect], float | None]:
+        """See which attempts in flight have become long; returns also when the next one will."""
+        next_look = lane.look(self.now)
+        return self._granted(lane), next_look
+
     def give_up(self, save: Save, outcome: Outcome, *, halt: bool) -> list[Effect]:
         """Settle a started save although its attempt has not ended; its late end will be stale, and keeps its slot."""
         chain = save.chain
@@ -347,6 +357,17 @@ class Machine:
 
     def lane_resumed(self, lane: LaneState[Chain]) -> list[Effect]:
         """There may be room again."""
+        return self._granted(lane)
+
+    def renew(self, lane: LaneState[Chain], save: Save) -> Renew:
+        """Start nothing in this lane until the credentials are renewed, which `save` asks for; a save waits for it already."""
+        token = self._next_token()
+        lane.renewing[token] = save, self.now + save.timeout
+        return Renew(save, token)
+
+    def renewed(self, lane: LaneState[Chain], token: int) -> list[Effect]:
+        """That renewal is over, whether it succeeded or not."""
+        lane.renewing.pop(token, None)
         return self._granted(lane)
 
     def move_to(self, chain: Chain, saves: Iterable[Save]) -> list[Effect]:
@@ -448,6 +469,9 @@ class Machine:
 
     def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
         effects: list[Effect] = []
+        if lane.signals:
+            effects += lane.signals
+            lane.signals.clear()
         while (chain := lane.grant()) is not None:
             save = chain.startable()
             assert save is not None

@@ -146,7 +146,7 @@ class Records:
             return None  # nothing of ours would have created it, so it may be there
         effects: list[Effect] = []
         for one in reversed(others):  # the first one last: it may be what keeps the others from starting
-            effects += self._machine.settle_queued(one, Outcome.CANCELLED)
+            effects = [*self._machine.settle_queued(one, Outcome.CANCELLED), *effects]
         effects += self._machine.settle_queued(save, Outcome.SAVED)
         self.saved(save, Answer())
         return effects
@@ -237,15 +237,15 @@ class Records:
             effects += self._machine.settle_queued(one, Outcome.FAILED)
         return effects
 
-    def parent_ended(self, child: SaveHandle[Any], error: BaseException | None) -> list[Effect]:
-        """One of those that `child` waits for has ended; `error` says why it cannot go on, if so.
+    def parent_ended(self, child: SaveHandle[Any], parent: Any, error: BaseException | None) -> list[Effect]:
+        """One of those that `child` waits for has ended; `error` says why `child` cannot go on, if so.
 
-        Then it fails; but when its turn comes, and not before: where its failure halts the chain, what
-        stands in front of it has been sent by then.
+        Then it fails; but when its turn comes, and not before: where its failure halts the chain, what stands in front of
+        it has been sent by then.
         """
         save: SaveHandle[Any] = final(child)
-        if save.state is not SaveState.QUEUED:
-            return []  # cancelled meanwhile, or failed with another parent
+        if save.state is not SaveState.QUEUED or parent not in save.after:
+            return []  # cancelled meanwhile, or replaced by a delete, which waits for nobody
         save.orphaned = save.orphaned or error
         return self._ledger.counted(self._machine.arrived(save))
 

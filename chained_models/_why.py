@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from ._dependencies import final
-from ._lane import LaneState
 from ._states import SaveState
 
 __all__ = ["reasons", "sentence"]
@@ -89,7 +88,7 @@ def _reason(save: Any, now: float) -> tuple[Parts, Any]:
             return ["waits for ", awaited, ", of another dispatcher"], None
         if awaited is not None:
             return ["waits for "], awaited
-    return [_lane_reason(lane) or "is about to start"], None
+    return ["is about to start" if lane.why is None else f"waits for its lane, which is {lane.why}"], None
 
 
 def _attempting(save: Any, now: float) -> Parts:
@@ -97,10 +96,3 @@ def _attempting(save: Any, now: float) -> Parts:
     if save.state is SaveState.IN_DOUBT:
         return [f"is over its time, and attempt {save.attempts} still runs after {since:.1f} s"]
     return [f"is in flight: attempt {save.attempts}, for {since:.1f} s"]
-
-
-def _lane_reason(lane: LaneState[Any]) -> str | None:
-    if lane.lane.paused:
-        return "is held: its lane is paused until resume()"
-    running, most = len(lane.slots), lane.lane.max_in_flight
-    return f"waits for room in its lane: {running} in flight, of {most}" if running >= most else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from .exceptions import InvalidOption
 
 if TYPE_CHECKING:
+    from ._lane import Lane
     from .handle import Handle
 
 __all__ = ["EventName", "Receiver", "Receivers", "SaveEvent", "on"]
@@ -30,6 +31,9 @@ EventName: TypeAlias = Literal[
     "abandoned",  # nobody knows whether it was applied
     "stale",  # an attempt has ended that no longer counts
     "idle",  # the chain has nothing more to do
+    "long_running",  # an attempt has been pending for long
+    "congested",  # so many have that new attempts of the lane start one at a time
+    "recovered",  # none in flight has any more; they start side by side again
     "stuck",  # the save has waited for too long for something that does not come by itself; see its why_waiting
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
@@ -41,12 +45,15 @@ class SaveEvent:
 
     Attributes:
         name: Which of the events.
-        save: The save it happened to; for `idle`, the last one of the chain.
+        save: The save it happened to; for `idle`, the last one of the chain; for `congested` and `recovered`, the one whose
+            attempt became long, or ended, last.
         attempt: Attempts made so far.
         error: For `error`, `abandoned`, `retry`, `stale`: how the attempt or the save failed.
-        delay: For `retry`: seconds until the next attempt; None if it waits for the lane to be resumed.
+        delay: For `retry`: seconds until the next attempt; None if it waits for other credentials, or for the lane to be
+            resumed.
         taken: For `sync`: names of the attributes that were set from the answer.
         kept: For `sync`: names that the answer would have set, but that were changed meanwhile or refused it.
+        lane: For `long_running`, `congested`, `recovered`: the lane.
     """
 
     name: EventName
@@ -56,6 +63,7 @@ class SaveEvent:
     delay: float | None = None
     taken: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    lane: Lane | None = None
 
     @property
     def model(self) -> Any:
@@ -107,7 +115,8 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
     """Call `receiver` with a :class:`SaveEvent` whenever the event `name` happens.
 
     Args:
-        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle, stuck.
+        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle,
+            long_running, congested, recovered, stuck.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

@@ -79,7 +79,7 @@ def _ruling(error: BackendError | Exception, method: Method, guarantee: Guarante
         for attempts in (1, policy.attempts)
     )
     if first.ruling is Ruling.HOLD:
-        return "held until the lane is resumed"
+        return "held until the credentials are renewed, or the lane is resumed"
     assert last.outcome is not None
     ending = f"{last.outcome.name}, the chain {'halts' if last.halt else 'goes on'}"
     if first.ruling is Ruling.RETRY:

@@ -1,7 +1,8 @@
 """Whatever can happen to a Ledger: real handles, real records, and a server of which only the truth is kept.
 
 The rules of one walk are those of a dispatcher; what is checked is what chains alone do not know: one write of one thing at
-a time (V1), one create for each thing (V14), what outcomes mean (V9), and that everything is counted, ends and is ended once.
+a time (V1), one create for each thing (V14), what outcomes mean (V9), that everything is counted, ends and is ended once, and
+that refused credentials are renewed once for all, with nothing sent meanwhile (RE4).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from chained_models._lane import Lane, LaneState
+from chained_models._lane import Lane, LaneState, Renew
 from chained_models._ledger import Ledger
 from chained_models._machine import Effect, Settled, Start, Wake
 from chained_models._merge import Facts
@@ -32,7 +33,7 @@ from chained_models.exceptions import (
 )
 from chained_models.handle import SaveHandle
 from chained_models.operation import Answer, Guarantee, Method
-from chained_models.policies import OnFailure, Outcome, RetryPolicy
+from chained_models.policies import OnFailure, Outcome, RetryPolicy, Ruling
 
 FAILURES = (Rejected, Conflict, Gone, Unavailable, Unavailable, InDoubt, InDoubt, Unauthenticated, ValueError)
 SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
@@ -83,6 +84,14 @@ class LedgerRules:
         """Creates in doubt that the user has repeated by `force_insert`."""
         self.created: dict[str, int] = {}
         """Idempotency key of every create that was applied, and the identity it got."""
+        self.can_renew = random.random() < 0.7
+        self.failures = list(FAILURES) + random.choice((0, 0, 0, 20)) * [Unauthenticated]
+        self.renewals: list[Renew] = []
+        """Those that run; the last one may be all that anybody waits for."""
+        self.older = 0
+        """Attempts up to this token may have been sent with older credentials."""
+        self.fresh: int | None = None
+        """Attempts with a higher token than this were sent with renewed credentials, of which none was accepted yet."""
         self.numbers = iter(range(100, 10_000))
 
     # Carrying out
@@ -96,9 +105,15 @@ class LedgerRules:
                     self.wakes.append((save, token))
                 case Settled(save, release):
                     self.ends(save, release=release)
+                case Renew():
+                    assert self.can_renew and not self.port.lane.renewing.keys() - {effect.token}, "RE4: renewed twice"
+                    assert self.fresh is None, "RE4: renewed again although nothing was accepted since"
+                    self.renewals.append(effect)
 
     def starts(self, save: SaveHandle[Any], token: int) -> None:
         assert save.outcome is None, f"V6: {save} is sent after it settled"
+        assert not self.port.lane.renewing, f"RE4: {save} is sent while credentials are renewed"
+        assert not self.port.lane.paused, f"RE4: {save} is sent although its lane is paused"
         record = save.record.current()
         beside = [other.save for other in self.running if other.save.record.current() is record]
         assert not beside, f"V1: {save} runs beside {beside}"
@@ -213,13 +228,47 @@ class LedgerRules:
         if error is None and (ok or save.method is None):
             answer = self.applied(save)
         elif error is None:
-            error = self.pick(list(FAILURES))()
+            error = self.pick(self.failures)()
             if not isinstance(error, SURELY_NOT) and writes(save):
                 self.maybe.add(save)
                 if self.random.random() < 0.5:
                     self.applied(save)
-        effects, _, _ = self.ledger.completed(save, attempt.token, answer, error, self.guarantee, self.random.random())
+        attempts, paused, renewing = save.attempts, self.port.lane.paused, bool(self.port.lane.renewing)
+        fresh = self.fresh is not None and attempt.token > self.fresh
+        effects, verdict, current = self.ledger.completed(
+            save, attempt.token, answer, error, self.guarantee, self.random.random(), can_renew=self.can_renew
+        )
+        if current and answer is not None and fresh:
+            self.fresh = None
+        if current and verdict is not None and verdict.ruling is Ruling.HOLD:
+            again = save.attempts == attempts  # it has been sent again already
+            assert save.attempts == attempts - 1 or again, f"RE4: {save} has used up an attempt"
+            renews = any(isinstance(effect, Renew) for effect in effects)
+            if fresh and not paused:
+                assert self.port.lane.paused, f"RE4: {save} was refused a second time, and its lane goes on"
+            elif not paused and not renewing:
+                newer = attempt.token > self.older
+                assert renews is (newer and self.can_renew), (
+                    f"RE4: {save} was refused, and what is done about it is wrong"
+                )
+                assert self.port.lane.paused is (newer and not self.can_renew), (
+                    f"RE4: {save} pauses its lane, or fails to"
+                )
+            if self.port.lane.paused and not paused:
+                self.older, self.fresh = self.ledger.machine.last_token, None
         self.carry_out(effects)
+
+    def renewal_ends(self) -> None:
+        if self.renewals:
+            renew = self.renewals.pop(self.random.randrange(len(self.renewals)))
+            waited_for, renewed = renew.token in self.port.lane.renewing, self.random.random() < 0.7
+            effects = self.ledger.renewed(self.port, renew.token, renewed=renewed)
+            assert (effects is None) is not waited_for, "RE4: a renewal that was given up counts"
+            if waited_for:
+                assert renewed or self.port.lane.paused, "RE4: it was not renewed, and the lane goes on"
+                self.older = self.ledger.machine.last_token - len([e for e in effects or () if isinstance(e, Start)])
+                self.fresh = self.older if renewed else None
+            self.carry_out(effects or [])
 
     def applied(self, save: SaveHandle[Any]) -> Answer:
         """The server does it."""
@@ -305,6 +354,9 @@ class LedgerRules:
         open_ones = [save for save in saves if save not in self.unfilled]
         before, self.running = self.running, []
         effects = self.ledger.give_up_all(saves, "closed")
+        effects += self.ledger.renewals_lost(self.port.lane, None)
+        assert not self.port.lane.renewing, "RE4: the lane waits for what will not end"
+        self.fresh = None
         self.carry_out(effects)
         assert all(save.outcome is not None for save in open_ones), "V5: something is left"
         self.lost += before
@@ -312,6 +364,7 @@ class LedgerRules:
     STEPS = {
         "accept": 12, "fill": 3, "withdraw": 1, "finish": 14, "release": 14, "wake": 6, "look": 1, "late_end": 2,
         "cancel": 1, "clear": 1, "pause": 1, "resume": 4, "skip": 2, "retry": 2, "give_up_all": 0.2,
+        "renewal_ends": 4,
     }  # fmt: skip
 
     # What always holds
@@ -340,6 +393,10 @@ class LedgerRules:
             self.carry_out(self.ledger.machine.lane_resumed(self.port.lane))
             for chain in self.ledger.machine:
                 self.carry_out([*self.ledger.machine.resume(chain), *self.ledger.machine.lift(chain)])
+            while self.renewals:
+                self.renewal_ends()
+            self.port.lane.lane.resume()
+            self.carry_out(self.ledger.machine.lane_resumed(self.port.lane))
             for attempt in [*self.lost, *self.running]:
                 self.report(attempt, ok=True)
             while self.wakes:
@@ -350,6 +407,7 @@ class LedgerRules:
         left = [save for save in self.accepted if save not in self.ended]
         assert not left and not self.ledger.machine.chains, f"V15: {left} did not end"
         assert not self.port.lane.slots and not self.port.lane.ready, "V10: slots are left"
+        assert not self.port.lane.renewing and not self.port.credentials.renewal, "RE4: the lane is held"
         assert not self.ledger.finishing, "V10: something still finishes"
         facts = [thing.facts for thing in self.things]
         assert not any(one.unsettled or one.record.current().unsettled for one in facts), (

@@ -2,7 +2,8 @@
 
 The reference keeps a list of saves per chain and a few flags. After every step it is compared with the machine; each check
 is named after the invariant that it stands for: V1 one in flight, V2 order of starts, V5 nothing disappears, V6 nothing is
-sent after it settled, V7 one outcome, V9 what outcomes mean, V10 idle means idle, V15 everything drains.
+sent after it settled, V7 one outcome, V9 what outcomes mean, V10 idle means idle, V15 everything drains; and congestion: one at
+a time while there are long ones, and each turn of it is told once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chained_models._lane import Lane, LaneState
+from chained_models._lane import Lane, LaneState, Signal
 from chained_models._machine import Effect, Idle, Machine, Settled, Start, Wake
 from chained_models._states import OUTCOMES, SaveState
 from chained_models.exceptions import (
@@ -69,6 +70,19 @@ def walk(seed: int, steps: int) -> None:
     rules, names = MachineRules(), list(STEPS)
     # Each walk has favourites of its own, so that some fill queues, others fail all the time, or pause.
     weights = [STEPS[name][0] * random.choice((0, 1, 1, 4)) for name in names]
+    if random.random() < 0.25:  # some backends are slow
+        slow = {
+            "reserve": 12,
+            "it_takes_long": 6,
+            "look": 2,
+            "time_passes": 1,
+            "succeed": 4,
+            "fail": 3,
+            "release": 8,
+            "wake": 2,
+        }
+        slow |= {"give_up": 1, "late_end": 1, "resume_lane": 4, "hear_of_lane": 4}
+        weights = [slow.get(name, 0.3) for name in names]
     for name in random.choices(names, weights, k=steps):
         _, when, choices = STEPS[name]
         if when(rules):
@@ -133,6 +147,18 @@ class Line:
         return not (self.saves or self.finishing or self.paused or self.halted)
 
 
+class Congestion:
+    """The reference's idea of what takes long in a lane."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.long: set[int] = set()
+        """Tokens of attempts of which it was told."""
+        self.congested = False
+        self.since: set[int] = set()
+        """Tokens of attempts that have started since."""
+
+
 class MachineRules(RuleBasedStateMachine):
     """Any interleaving of what a dispatcher may do to its machine."""
 
@@ -142,7 +168,9 @@ class MachineRules(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine = self.machine_type()
-        self.lanes = [self.lane_type(Lane(max_in_flight=1 + n)) for n in range(LANES)]
+        lanes = Lane(max_in_flight=1, long_after=8, max_long=1), Lane(max_in_flight=3, long_after=3, max_long=2)
+        self.lanes = [self.lane_type(lane) for lane in lanes]
+        self.congestions = [Congestion(lane) for lane in lanes]
         self.unheard = [False] * LANES
         """Lanes that go on, of which the machine has not been told yet."""
         self.lines = {key: Line() for key in KEYS}
@@ -159,9 +187,14 @@ class MachineRules(RuleBasedStateMachine):
     def lane_of(self, key: int) -> Any:
         return self.lanes[key % LANES]
 
+    def congestion_of(self, key: int) -> Congestion:
+        return self.congestions[key % LANES]
+
     def carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
+                case Signal(name, save):
+                    self.hears(name, save)
                 case Start(save, token):
                     self.starts(save, token)
                 case Wake(save, token, _):
@@ -179,6 +212,11 @@ class MachineRules(RuleBasedStateMachine):
         assert line.active in (None, save) and save.running is None, f"V1: {save} starts beside {line.active}"
         assert line.saves and line.startable is save, f"V2: {save} starts, of {line.saves}"
         assert token not in save.ran, f"V7: {save} uses a token twice"
+        congestion = self.congestion_of(save.key)
+        if congestion.congested:
+            beside = [one for one in self.running if one.running in congestion.since]
+            assert not beside, f"congestion: {save} starts beside {beside}"
+            congestion.since.add(token)
         line.active, save.running, save.since = save, token, self.machine.now
         save.ran.append(token)
         save.counted += 1
@@ -190,6 +228,26 @@ class MachineRules(RuleBasedStateMachine):
                 self.overtaken[key][save.key] += 1
                 assert self.overtaken[key][save.key] <= 1, f"fairness: {save.key} overtakes {key} twice"
         self.overtaken[save.key].clear()
+
+    def hears(self, name: str, save: FakeSave) -> None:
+        congestion = self.congestion_of(save.key)
+        running = {one.running for one in self.running}
+        if name == "long_running":
+            token = save.running
+            assert token is not None, f"congestion: {save} is not in flight, and said to take long"
+            assert token not in congestion.long, f"congestion: {save} is said to take long twice"
+            assert self.machine.now - save.since >= congestion.lane.long_after, f"congestion: {save} does not take long"
+            congestion.long.add(token)
+        elif name == "congested":
+            assert not congestion.congested, "congestion: said twice"
+            assert len(congestion.long & running) >= congestion.lane.max_long, "congestion: too early"
+            assert save.running in congestion.long, f"congestion: not by {save}"
+            congestion.congested, congestion.since = True, set()
+        else:
+            assert congestion.congested, "congestion: it recovers, and was not congested"
+            assert not congestion.long & running, "congestion: it recovers, and some still take long"
+            assert congestion.long & set(save.ran), f"congestion: {save} did not take long"
+            congestion.congested = False
 
     def settles(self, save: FakeSave, *, release: bool) -> None:
         line = self.lines[save.key]
@@ -398,8 +456,21 @@ class MachineRules(RuleBasedStateMachine):
         for save in expired:
             self.gives_up(save, Outcome.ABANDONED, halt=False)
         alive = [save for save in mine if save not in over]
+        long = [save for save in alive if now >= save.since + state.lane.long_after]
+        effects, next_long = self.machine.lengthened(state)
+        self.carry_out(effects)
+        assert {save.running for save in long} <= self.congestions[lane].long, "congestion: nobody sees what takes long"
+        short = [save.since + state.lane.long_after for save in alive if save not in long]
+        assert next_long is not None or not short, "congestion: nobody will look again"
+        assert next_long is None or next_long > now, "congestion: looking without end"
         assert (next_look is None) is not bool(alive), "V15: nobody will look again"
         assert next_look is None or next_look > now, "V15: looking without end"
+
+    @step(1)
+    def it_takes_long(self) -> None:
+        self.time_passes(4.0)
+        for lane in range(LANES):
+            self.look(lane)
 
     @step(1, when=lambda self: bool(self.running), n=NUMBERS, halt=BOTH)
     def give_up(self, n: int, halt: bool) -> None:
@@ -556,6 +627,12 @@ class MachineRules(RuleBasedStateMachine):
             missed = [key for key in ready if key not in in_line and all(save.filled for save in self.lines[key].saves)]
             assert in_line <= set(ready) and not missed, "V10: the line before the lane is who could start"
             room = not state.lane.paused and len(mine) + max(0, len(lost) - most) < most
+            congestion = self.congestions[number]
+            long = {token for token in mine if token in congestion.long}
+            assert congestion.congested is state.congested is state.lane.congested, "congestion: not as it was told"
+            assert bool(long) or not congestion.congested, "congestion: nobody says that it is over"
+            assert len(long) < state.lane.max_long or congestion.congested, "congestion: nobody says so"
+            room = room and not (congestion.congested and congestion.since & set(mine))
             assert not (in_line and room) or self.unheard[number], f"V15: {ready} could start, and nobody does"
         for key, line in self.lines.items():
             if line.startable is None:

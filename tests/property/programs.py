@@ -7,6 +7,7 @@ checked is the whole library, through its public names, by the invariants of whi
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -34,6 +35,7 @@ from chained_models import (
     Unauthenticated,
     Unavailable,
 )
+from chained_models.dispatcher import living
 
 from ..origins.by_hand import HandDriver
 
@@ -65,6 +67,7 @@ class Flight:
     def __init__(self, operation: Operation, resume: Callable[[Callable[[], Any]], None]) -> None:
         self.operation = operation
         self.resume = resume
+        self.handle: Any = None
 
 
 class Server:
@@ -78,15 +81,17 @@ class Server:
         self.sent: list[Operation] = []
         self.applied: list[Operation] = []
         self.created: dict[str, int] = {}
-        self.look: Callable[[Operation], None] = lambda operation: None
+        self.numbers = itertools.count(1)
+        self.look: Callable[[Operation], Any] = lambda operation: None
 
     async def execute(self, operation: Operation) -> Any:
         return await _Request(self, operation)
 
     def fly(self, operation: Operation, resume: Callable[[Callable[[], Any]], None]) -> None:
-        self.look(operation)
-        self.sent.append(dataclasses.replace(operation))
-        self.flying.append(Flight(self.sent[-1], resume))
+        flight = Flight(dataclasses.replace(operation), resume)
+        flight.handle = self.look(operation)
+        self.sent.append(flight.operation)
+        self.flying.append(flight)
 
     def end(self, flight: Flight, how: str) -> None:
         self.flying.remove(flight)
@@ -109,10 +114,10 @@ class Server:
         identity, keyed = operation.identity, bool(self.guarantee & Guarantee.IDEMPOTENT)
         if operation.method is Method.CREATE:
             if not (keyed and operation.idempotency_key in self.created):
-                self.created[operation.idempotency_key] = identity = max(self.rows, default=0) + 1
+                self.created[operation.idempotency_key] = identity = next(self.numbers)
                 self.rows[identity] = {**operation.values, "id": identity}
                 self.applied.append(operation)
-            return {"id": self.created[operation.idempotency_key]}
+            return {**operation.values, "id": self.created[operation.idempotency_key]}
         if identity not in self.rows:
             raise Gone
         if operation.method is Method.READ:
@@ -120,11 +125,12 @@ class Server:
         self.applied.append(operation)
         if operation.method is Method.DELETE:
             del self.rows[identity]
-        elif operation.method is Method.UPDATE:
+            return None
+        if operation.method is Method.UPDATE:
             self.rows[identity] = dict(operation.values)
         else:
             self.rows[identity] |= {name: operation.values[name] for name in operation.changed}
-        return None
+        return dict(self.rows[identity])
 
 
 class _Request:
@@ -178,6 +184,10 @@ class Program:
         self.late: set[str] = set()
         """Names of objects of which something was applied that nobody waited for any more."""
         self.counter = 0
+        self.edited: dict[str, int] = {}
+        """The latest `n` that the user gave each object."""
+        self.wrong: AssertionError | None = None
+        """What was wrong with a request."""
 
     # Verbs
 
@@ -194,8 +204,8 @@ class Program:
         else:
             if handle.id not in self.handles:
                 self.add(handle, note, parents)
-                if passes and handle.verb.name == "REFRESH":
-                    self.unordered.add(handle.id)
+            if passes and handle.verb.name == "REFRESH":
+                self.unordered.add(handle.id)
 
     def add(self, handle: SaveHandle[Any], note: Note, parents: list[SaveHandle[Any]]) -> None:
         self.handles[handle.id] = handle
@@ -213,6 +223,7 @@ class Program:
 
     def edit(self, note: Note) -> dict[str, int]:
         self.counter += 1
+        self.edited[note.name] = self.counter
         return {"n": self.counter}
 
     def save(self, note: Note, which: int) -> None:
@@ -259,10 +270,13 @@ class Program:
         halted = note.chain.halted
         successor = note.chain.retry()
         assert (successor is None) is (halted is None), "retry() answers with a handle exactly where there is a halt"
-        if halted is not None and successor is not None:
-            self.add(successor, note, self.parents[halted.id])
-            self.called[successor.id] = self.called[halted.id]
-            self.unordered.add(successor.id)
+        if halted is not None and successor is not None and successor.id not in self.handles:
+            self.add_successor(halted, successor)
+
+    def add_successor(self, halted: SaveHandle[Any], successor: SaveHandle[Any]) -> None:
+        self.add(successor, halted.model, self.parents[halted.id])
+        self.called[successor.id] = self.called[halted.id]
+        self.unordered.add(successor.id)
 
     def skip(self, note: Note, which: int) -> None:
         note.chain.skip()
@@ -284,7 +298,7 @@ class Program:
 
     def finish(self, flight: Flight, how: str) -> None:
         operation = flight.operation
-        if self.handles[operation.id].outcome is not None:
+        if flight.handle.outcome is not None:
             self.late.add(operation.values["name"])
         self.server.end(flight, how)
 
@@ -298,36 +312,49 @@ class Program:
 
     # What always holds
 
-    def is_sent(self, operation: Operation) -> None:
-        """Looked at when a request is sent."""
-        handle, name = self.handle_of(operation), operation.values["name"]
-        beside = [one.operation for one in self.server.flying if one.operation.values["name"] == name]
-        beside = [one for one in beside if self.handles[one.id].outcome is None]
+    def is_sent(self, operation: Operation) -> SaveHandle[Any]:
+        """Looked at when a request is sent, inside an attempt, where what is raised would be taken for a failure of it."""
+        handle = self.handle_of(operation)
+        try:
+            self.look_at(handle, operation)
+        except AssertionError as wrong:
+            self.wrong = self.wrong or wrong
+        return handle
+
+    def look_at(self, handle: SaveHandle[Any], operation: Operation) -> None:
+        name = operation.values["name"]
+        beside = [one.handle for one in self.server.flying if one.operation.values["name"] == name]
+        beside = [one for one in beside if one.outcome is None]
         assert not beside, f"V1: {handle} is sent beside {beside}"
         assert handle.outcome is None, f"V6: {handle} is sent after it settled"
         before = [one for one in self.server.sent if one.id == operation.id]
         if before:
             frozen = [(one.values, one.idempotency_key, one.method, one.version) for one in (before[0], operation)]
             assert frozen[0] == frozen[1], f"V8: {handle} is sent another time with another payload"
-        elif operation.id not in self.unordered:
+        elif handle.id not in self.unordered:
             order = list(self.handles)
-            passed = [one for one in order[order.index(operation.id) + 1 :] if self.was_sent(one, name)]
+            passed = [one for one in order[order.index(handle.id) + 1 :] if self.was_sent(one, name)]
             assert not passed, f"V2: {passed} were sent before {handle}"
-        for parent in self.parents.get(operation.id, []):
+        for parent in self.parents[handle.id]:
             assert _end_of(parent).outcome is Outcome.SAVED, f"DE1: {handle} is sent before {parent} is saved"
-        called = self.called[operation.id]
+        called = self.called[handle.id]
         if operation.method in (Method.UPDATE, Method.CREATE):
             assert operation.values["n"] == called.n, f"V4: {handle} does not carry what the object was at the call"
 
     def handle_of(self, operation: Operation) -> SaveHandle[Any]:
-        """The handle; of one that starts within the call that accepts it, what can be known of it."""
-        if operation.id in self.handles:
-            return self.handles[operation.id]
-        note = next(one for one in self.notes if one.name == operation.values["name"])
-        handle: Any = note.chain.in_flight
-        assert handle is not None and handle.id == operation.id, "what is sent is in flight"
-        self.add(handle, note, list(handle.after))
-        return handle
+        """The handle that an operation is sent for; also of one that starts within the call that accepts it."""
+        same = [one for one in self.handles.values() if one.idempotency_key == operation.idempotency_key]
+        if same and same[-1].outcome is None:
+            return same[-1]
+        for note in [*self.notes, *(one.model for one in same)]:
+            begun = note.chain.in_flight
+            if begun is not None and begun.idempotency_key == operation.idempotency_key:
+                if same:
+                    self.add_successor(same[-1], begun)
+                else:
+                    self.add(begun, note, list(begun.after))
+                return begun
+        return same[-1]
 
     def was_sent(self, id: str, name: str) -> bool:
         """Whether a save of that object was sent, in its turn."""
@@ -335,16 +362,20 @@ class Program:
         return handle.model.name == name and handle.attempts > 0 and id not in self.unordered
 
     def check(self) -> None:
+        if self.wrong is not None:
+            raise self.wrong
         for handle in self.handles.values():
             done = handle.done()
             assert self.ended.get(handle.id, 0) == done, (
                 f"V7: {handle} has called back {self.ended.get(handle.id)} times"
             )
             assert (handle.why_waiting is None) is done, f"DE6: {handle} says {handle.why_waiting!r}"
-            if handle.outcome is Outcome.FAILED:
-                keys = {one.idempotency_key for one in self.server.applied if one.id == handle.id}
-                assert not keys, f"V9: {handle} was applied"
+            if handle.outcome is Outcome.FAILED and handle.retried_by is None:
+                keys = {one.idempotency_key for one in self.server.applied}
+                assert handle.idempotency_key not in keys, f"V9: {handle} was applied"
         for note in self.notes:
+            mine = note.n == self.edited.get(note.name, 0) or note.name in self.refreshed
+            assert mine, f"V13: {note} has lost {self.edited[note.name]}"
             waiting = [one for one in self.handles.values() if one.model is note and one.outcome is None]
             assert len(note.chain) == len(waiting), f"V5: a chain has {len(note.chain)} saves, not {waiting}"
 
@@ -381,7 +412,7 @@ class Program:
 
 
 def _end_of(handle: Any) -> Any:
-    while (later := handle.superseded_by) is not None:
+    while (later := handle.superseded_by or handle.retried_by) is not None:
         handle = later
     return handle
 
@@ -397,7 +428,11 @@ def _clean(note: Note) -> bool:
 def run(steps: list[tuple[str, int, int]], **options: Any) -> None:
     """Run a program, and drain."""
     program = Program(**options)
-    for verb, note, which in steps:
-        getattr(program, verb)(program.notes[note], which)
-        program.check()
-    program.drain()
+    try:
+        for verb, note, which in steps:
+            getattr(program, verb)(program.notes[note], which)
+            program.check()
+        program.drain()
+    except BaseException:
+        living.discard(program.dispatcher)  # or the end of the tests would wait for what it will never do
+        raise

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from chained_models._credentials import Credentials, Refusal
 from chained_models._ledger import Ledger
-from chained_models._machine import Start
+from chained_models._machine import Machine, Start
 from chained_models._record import Life, Record, Verb
 from chained_models._records import Records
 from chained_models._states import Input
@@ -61,7 +62,7 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
     "a confirmed create is not": (
         Record, "confirmed", lambda right: lambda self, method: setattr(self, "life", Life.NEW), "V14"),
     "the end of a save is not counted": (
-        Records, "settled", lambda right: lambda self, save: None, "V5"),
+        Records, "settled", lambda right: lambda self, save: None, "V5|V7"),
     "the end of a save is counted twice": (
         Records, "settled", lambda right: lambda self, save: (right(self, save), right(self, save)), "V5"),
     "what was sent is cancelled": (
@@ -78,6 +79,20 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
         Records, "failed", lambda right: lambda self, save, error, verdict: [], "V9"),
     "a delete that is over bars its record": (
         Records, "settled", lambda right: lambda self, save: kept_deletion(right, self, save), "V7"),
+    "every refusal renews": (
+        Credentials, "refused", lambda right: lambda self, token, **how: Refusal.RENEW, "RE4"),
+    "a second refusal renews again": (
+        Credentials, "end", lambda right: lambda self, latest, renewed: right(self, latest, renewed=False), "RE4"),
+    "a refusal of older credentials pauses": (
+        Credentials, "end", lambda right: lambda self, latest, renewed: right(self, 0, renewed=renewed), "RE4"),
+    "new credentials stay unproven": (
+        Credentials, "accepted", lambda right: lambda self, token: None, "RE4"),
+    "the lane goes on while credentials are renewed": (
+        Machine, "renew", lambda right: lambda self, lane, save: (right(self, lane, save), lane.renewing.clear())[0], "RE4"),
+    "the lane is held after the renewal": (
+        Machine, "renewed", lambda right: lambda self, lane, token: [], "RE4|V15"),
+    "a lost renewal holds the lane": (
+        Ledger, "renewals_lost", lambda right: lambda self, lane, driver: [], "RE4|V15"),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chained_models import _machine
-from chained_models._lane import LaneState
+from chained_models._lane import LaneState, Signal
 from chained_models._machine import Chain, Idle, Machine, Settled, Start, Wake
 from chained_models._states import OUTCOMES, TRANSITIONS, Input, SaveState
 from chained_models.policies import Outcome, Ruling, Verdict
@@ -88,7 +88,7 @@ def _(_: Any) -> Any:
     return property(lambda chain: next(reversed(chain.saves.values()), None))
 
 
-@mutant("a halted chain takes no refresh", "V10", Chain, "startable")
+@mutant("a halted chain takes no refresh", "V10|fairness", Chain, "startable")
 def _(right: Any) -> Any:
     return lambda chain: None if chain.halted is not None else right(chain)
 
@@ -211,7 +211,7 @@ def _(right: Any) -> Any:
     return granted
 
 
-@mutant("a wait that is over counts for the next attempt too", "V[12]", Machine, "_granted")
+@mutant("a wait that is over counts for the next attempt too", r"V[12]|^$", Machine, "_granted")
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)
@@ -499,7 +499,7 @@ def _(_: Any) -> Any:
     return lambda self, token: self.give_back(token)
 
 
-@mutant("giving up blocks the lane", "V15", LaneState, "strand")
+@mutant("giving up blocks the lane", "V15|congestion", LaneState, "strand")
 def _(_: Any) -> Any:
     return lambda self, token: None
 
@@ -508,7 +508,7 @@ def grant(room: Callable[[Any], bool], *, last: bool = False) -> Callable[[Any],
     """`LaneState.grant` with another idea of room or of who is next."""
 
     def wrong(self: Any) -> Any:
-        if not self.ready or self.lane.paused or not room(self):
+        if not self.ready or self.lane.paused or self._alone or not room(self):
             return None
         return self.ready.popitem(last=last)[0]
 
@@ -560,6 +560,102 @@ def _(right: Any) -> Any:
     return grant
 
 
+@mutant("a congested lane starts as many as ever", "congestion", LaneState, "grant")
+def _(right: Any) -> Any:
+    def grant(self: Any) -> Any:
+        self._alone = 0
+        return right(self)
+
+    return grant
+
+
+@mutant("a congested lane starts nothing", "V15", LaneState, "grant")
+def _(right: Any) -> Any:
+    return lambda self: None if self.congested else right(self)
+
+
+@mutant("one alone keeps the place of the next", "V15", LaneState, "_no_more")
+def _(right: Any) -> Any:
+    def no_more(self: Any, token: int, save: Any) -> None:
+        alone = self._alone
+        right(self, token, save)
+        self._alone = alone
+
+    return no_more
+
+
+@mutant("congested at each long one", "congestion", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        if self.congested and self.signals[-1].name == "long_running":
+            self.signals.append(Signal("congested", save))
+
+    return lengthen
+
+
+@mutant("congested in silence", "congestion", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.signals = [signal for signal in self.signals if signal.name != "congested"]
+
+    return lengthen
+
+
+@mutant("long again and again", "congestion", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.signals.append(Signal("long_running", save))
+
+    return lengthen
+
+
+@mutant("recovers as soon as they are fewer", "congestion", LaneState, "_no_more")
+def _(right: Any) -> Any:
+    def no_more(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        if self.congested and len(self._long) < self.lane.max_long:
+            self.congested, self._alone = False, 0
+            self.signals.append(Signal("recovered", save))
+
+    return no_more
+
+
+@mutant("recovers in silence", "congestion", LaneState, "_no_more")
+def _(right: Any) -> Any:
+    def no_more(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.signals = [signal for signal in self.signals if signal.name != "recovered"]
+
+    return no_more
+
+
+@mutant("what is stranded is long for ever", "congestion", LaneState, "strand")
+def _(right: Any) -> Any:
+    def strand(self: Any, token: int) -> None:
+        before = set(self._long)
+        right(self, token)
+        self._long |= before
+
+    return strand
+
+
+@mutant("nobody looks at what takes long", "congestion", LaneState, "look")
+def _(_: Any) -> Any:
+    return lambda self, now: None
+
+
+@mutant("a lane stops what takes long", "slots", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.slots = {one: its for one, its in self.slots.items() if one != token}
+
+    return lengthen
+
+
 @mutant("unclear errors are taken for failures", "V9", machine_rules, "judge")
 def _(right: Any) -> Any:
     def judge(*args: Any, **given: Any) -> Verdict:
@@ -591,4 +687,6 @@ def test_the_rules_catch_it(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_invariant_has_a_mutant() -> None:
     """No invariant is without a machine that breaks it."""
     caught = " ".join(mutant.caught_by for mutant in MUTANTS)
-    assert all(name in caught for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness"))
+    assert all(
+        name in caught for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness", "congestion")
+    )

@@ -63,6 +63,26 @@ def test_a_receiver_runs_as_one() -> None:
     assert isinstance(save.interrupt, KeyboardInterrupt)
 
 
+@pytest.mark.parametrize("name", ["long_running", "congested", "recovered"])
+def test_who_hears_of_a_lane(name: Any) -> None:
+    """The event names the lane; of congestion that is told first, where receivers are told, as a receiver."""
+    told: list[tuple[str, Any]] = []
+    save = saved()
+    lane = save.port.lane.lane
+    lane.on_congested = lambda event: told.append(("lane", event))
+    save.model.chain.on(name, lambda event: told.append(("object", event)))
+    target = Target()
+    announcer = Announcer(target)
+    save.delivery = announcer.delivery()
+    save.delivery.thread = 0
+    announcer.tell(name, save)
+    assert told == []
+    for call in target.posted:
+        call()
+    assert [who for who, _ in told] == (["lane", "object"] if name == "congested" else ["object"])
+    assert {(event.name, event.lane) for _, event in told} == {(name, lane)}
+
+
 def test_a_target_is_told_in_its_own_time() -> None:
     """Unless this is its thread, or the interpreter ends."""
     target, save = Target(), saved()

@@ -94,7 +94,7 @@ def is_cancelled(basket: Basket, world: World) -> Any:
 
 STATES: dict[Callable[[Basket, World], Any], str | None] = {
     paused: "held: its chain is paused until resume()",
-    lane_paused: "held: its lane is paused until resume()",
+    lane_paused: "waits for its lane, which is paused until resume()",
     halted: "held: its chain was halted by save 1 of Bound 7 (Rejected); use retry(), skip() or clear()",
     backs_off: "backing off after attempt 1 until hh:mm:ss (4.0 s from now)",
     follows: "queued behind save 1 of Bound 7, which is backing off after attempt 1 until hh:mm:ss (4.0 s from now)",
@@ -129,7 +129,7 @@ def test_in_flight_and_full_lanes() -> None:
     behind = model(id=1).save()
     world.driver.time = 2.0
     assert why(handle) == "in flight: attempt 1, for 2.0 s"
-    assert why(other) == "waits for room in its lane: 1 in flight, of 1"
+    assert why(other) == "waits for its lane, which is full: 1 attempts run"
     assert why(behind) == "queued behind save 1 of Bound 1, which is in flight: attempt 1, for 2.0 s"
     world.advance(2.0)
     assert why(handle) == "over its time, and attempt 1 still runs after 4.0 s"

@@ -61,7 +61,10 @@ class Records:
             record.chain_key = record if key is None else key
         chain = self._machine.chains.get(record.chain_key)
         refuse_own_chain(save, record.chain_key)
-        save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
+        # Not one that waits itself: in front, it would keep back what those it waits for may be waiting for.
+        save.passes_halt = (
+            save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after
+        )
         options = self._machine.options.of(record.chain_key)
         save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
         if chain is not None and not save.passes_halt:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chained_models import Coalesce, Guarantee, OnFailure, _answer, _records
+from chained_models import Coalesce, Guarantee, OnFailure, _answer, _intake, _records
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine
 from chained_models._records import Records

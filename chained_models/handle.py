@@ -234,6 +234,7 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
+        followers: list[Callable[[Any], object]] | None = None
         with _making:
             if self._state in (_FINISHED, _CANCELLED):
                 raise InvalidStateError(f"{self!r} was settled twice")

@@ -6,8 +6,10 @@ its turn with a snapshot of the attributes as they are now.
 
 from __future__ import annotations
 
+from ._call import Turn
 from ._lane import Lane
 from ._states import SaveState
+from .calls import CallChain
 from .chain import Chain
 from .dispatcher import Dispatcher
 from .events import SaveEvent, on
@@ -29,6 +31,7 @@ from .exceptions import (
     MaskedSecret,
     MissingExtra,
     MissingIdentity,
+    NotApplied,
     NotBound,
     Rejected,
     ReservedName,
@@ -57,6 +60,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "BaseUnknown",
+    "CallChain",
     "Chain",
     "ChainFull",
     "ChainedModelsError",
@@ -78,6 +82,7 @@ __all__ = [
     "Method",
     "MissingExtra",
     "MissingIdentity",
+    "NotApplied",
     "NotBound",
     "OnConflict",
     "OnFailure",
@@ -92,6 +97,7 @@ __all__ = [
     "SaveState",
     "SnapshotError",
     "Stuck",
+    "Turn",
     "Unauthenticated",
     "Unavailable",
     "UnsupportedBackend",

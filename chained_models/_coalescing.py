@@ -23,11 +23,12 @@ def replaceable(older: Any, newer: Any) -> bool:
 
     A delete takes the place of any write of the same thing; a write only of one of the same object, for what another object
     carries is not in this one's snapshot. A forced insert stays what it is. A save that waits for others takes nobody's
-    place: one of those might be waiting for the one it replaces. One that is sent again by hand may have been applied.
+    place: one of those might be waiting for the one it replaces. One that is sent again, by hand or after a conflict, may have
+    been applied before.
     """
     if older.state is not SaveState.QUEUED or older.verb not in _WRITES or older.force_insert:
         return False
-    if older.operation is not None:
+    if older.operation is not None or older.rounds:
         return False
     if newer.verb is Verb.DELETE:
         return older.record.current() is newer.record.current() and not newer.after
@@ -50,6 +51,8 @@ def absorb(older: Any, newer: Any) -> None:
     named = [fields for fields in (older.update_fields, newer.update_fields) if fields is not None]
     if newer.update_fields is not None:
         newer.snapshot = {**values, **{name: newer.snapshot[name] for name in newer.update_fields}}
+        left = {name: value for name, value in older.unseen.items() if name not in newer.update_fields}
+        newer.unseen = {**left, **newer.unseen}
     newer.always = older.always.union(newer.always, *named)
     whole = Verb.SAVE in (older.verb, newer.verb)
     newer.update_fields = newer.always if len(named) == 2 and not whole else None

@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import random
 from typing import Any
@@ -24,6 +24,7 @@ from ._lane import Lane, LaneState, Renew, Signal
 from ._ledger import Ledger
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
 from ._merge import Merged
+from ._pace import Rest, Unrest
 from ._vigil import Vigil
 from ._waiting import Patience
 from ._why import reasons, sentence
@@ -134,13 +135,17 @@ class Engine:
                     line = behind if save.thing in ended else jobs
                     # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
                     line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
-                    if driver.overlaps:
+                    if driver.overlaps or save.manual:
                         lane = save.port.lane
                         wait = min(save.timeout, time_left(save), lane.lane.long_after)
                         self._look_after(lane, driver, driver.now() + wait)
                 case Wake(save, token, delay):
                     driver = save.port.driver
                     driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
+                case Rest(save, token, delay):
+                    self._rest(save, token, delay)
+                case Unrest(say):
+                    say()
                 case Renew(save, token):
                     driver = save.port.driver
                     jobs.append((driver, Job(partial(self._renew, save, token), save.context.copy())))
@@ -169,15 +174,40 @@ class Engine:
         """One attempt, as a job."""
         answer: Answer | None = None
         error: BaseException | None = None
+        together = (save, *save.riders)
+        is_open = False
         try:
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
                 answer = yield from save.work.attempt(save, partial(self.announcer.tell, "request", save))
+                is_open = answer is None
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
-        return _following(save, self._completed(save, token, answer, error), error)
+        jobs = self._left_open(save, token) if is_open else self._completed(save, token, answer, error)
+        return _following(together, jobs, error)
+
+    def end(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> None:
+        """An attempt that was left open, or will be, is over; if it no longer counts, that is told and changes nothing."""
+        together = (save, *save.riders)
+        _start(self._completed(save, token, answer, error))
+        _raise_interrupt(together)
+
+    def again(self, save: Handle[Any], token: int) -> None:
+        """An attempt that was left open, or will be, is to be made once more; else as :meth:`end`."""
+        with self.deciding as ledger:
+            effects = ledger.machine.again(save, token)
+            delay = None if effects is None or save.pace is None else save.pace.options.delay
+            late = [] if effects is not None else ledger.machine.lane_resumed(save.port.lane)
+        self.announcer.tell("stale" if effects is None else "retry", save, delay=delay)
+        self.run(late if effects is None else effects)
+        _raise_interrupt([save])
+
+    def _left_open(self, save: Handle[Any], token: int) -> Jobs:
+        with self.deciding as ledger:
+            effects = ledger.machine.left_open(save, token)
+        return self._carry_out(effects)
 
     def _completed(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
         guarantee = Guarantee.PLAIN if error is None else save.work.guarantee(save)
@@ -205,7 +235,7 @@ class Engine:
         with self.announcer:
             merged = self._merge(save, outcome)
             heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
-            if save.error is not None and not heard and not any(one.awaited for one in (save, *save.replaced)):
+            if save.error is not None and not (heard or any(one.awaited for one in (save, *save.replaced))):
                 logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
             if outcome is not Outcome.SUPERSEDED:  # that one ends when the save does which took its place
                 for one in (save, *save.replaced):
@@ -222,6 +252,7 @@ class Engine:
             if effects and isinstance(effects[-1], Idle):
                 del effects[-1]
                 self.announcer.emit("idle", save)
+                save.work.idle(save)
         with self.deciding as ledger:
             ledger.finishing.discard(save.seq)
         self.patience.changed()
@@ -246,7 +277,7 @@ class Engine:
     def _renew(self, save: Handle[Any], token: int) -> Steps:
         """Let the backend of `save` renew its credentials, as a job: it holds no slot of the lane."""
         error: BaseException | None = yield from save.port.renew(save.timeout)
-        return _following(save, self._renewed(save, token, error), error)
+        return _following([save], self._renewed(save, token, error), error)
 
     def _renewed(self, save: Handle[Any], token: int, error: BaseException | None) -> Jobs:
         """Let the lane go on with the new credentials, or pause it."""
@@ -268,6 +299,22 @@ class Engine:
     def _woke(self, save: Handle[Any], token: int) -> list[Job]:
         with self.deciding as ledger:
             effects = ledger.machine.woke(save, token)
+        self.run(effects)
+        return []
+
+    def _rest(self, save: Handle[Any], token: int, delay: float) -> None:
+        chain, pace, driver = save.chain, save.pace, save.port.driver
+        assert chain is not None and pace is not None
+        unrest = driver.wake_at(driver.now() + delay, partial(self._rested, chain, token))
+        with self.deciding:
+            if kept := pace.waking == token:
+                pace.unrest = unrest
+        if not kept:
+            unrest()
+
+    def _rested(self, chain: Chain, token: int) -> list[Job]:
+        with self.deciding as ledger:
+            effects = ledger.machine.rested(chain, token)
         self.run(effects)
         return []
 
@@ -310,11 +357,13 @@ class Engine:
                 effects = ledger.machine.lane_resumed(state)
             self.run(effects)
 
-    def look_no_more(self) -> None:
-        """Take back the timers of lanes where nothing is in flight that could still be given up."""
+    def look_no_more(self, only: LaneState[Chain] | None = None) -> None:
+        """Take back the timers of lanes, or of one, where nothing is in flight that could still be given up."""
         with self.deciding as ledger:
             current = ledger.machine.is_current
-            lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf")]
+            lanes = [
+                lane for lane in (self._lanes.values() if only is None else [only]) if lane.look_at != float("inf")
+            ]
             lanes = [lane for lane in lanes if not any(current(save, token) for token, save in lane.slots.items())]
             for lane in lanes:
                 lane.look_at = float("inf")
@@ -378,8 +427,16 @@ class Engine:
             effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
             for lane in list(self._lanes.values()):
                 effects += ledger.renewals_lost(lane, driver)
+            timed = [] if driver is None else list(self._lanes.values())
+            for lane in timed:  # their timers may have gone with the driver
+                lane.look_at = math.inf
+            for chain in [] if driver is None else ledger.machine:
+                effects += ledger.machine.rest_anew(chain)
         self.run(effects)
         self.vigil.renew()
+        for lane in timed:
+            for other in {save.port.driver for save in list(lane.slots.values())} - {driver}:
+                self._look_after(lane, other, other.now())
         self.announcer.rescue()
 
 
@@ -392,15 +449,16 @@ def _start(jobs: Jobs) -> None:
         driver.start(*its)
 
 
-def _following(save: Handle[Any], jobs: Jobs, error: BaseException | None) -> list[Job]:
-    """Of the jobs that follow a job of `save`: start those of other drivers, return its own driver's.
+def _following(saves: Sequence[Handle[Any]], jobs: Jobs, error: BaseException | None) -> list[Job]:
+    """Of the jobs that follow a job of `saves`: start those of other drivers, return its own driver's.
 
     Raises:
         BaseException: The interrupt that has ended the job, or a receiver; then all of them are started.
     """
-    interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
-    save.interrupt = None
-    mine = save.port.driver if interrupt is None else None
+    interrupt = _interrupt_of(saves)
+    if not (isinstance(error, Exception) or error is None):
+        interrupt = error
+    mine = saves[0].port.driver if interrupt is None else None
     _start([(driver, job) for driver, job in jobs if driver is not mine])
     if interrupt is not None:
         raise interrupt
@@ -409,11 +467,16 @@ def _following(save: Handle[Any], jobs: Jobs, error: BaseException | None) -> li
 
 def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
     """Raise what interrupted a receiver of these saves (KeyboardInterrupt, SystemExit), now that the chain has gone on."""
+    interrupt = _interrupt_of(saves)
+    if interrupt is not None:
+        raise interrupt
+
+
+def _interrupt_of(saves: Iterable[Handle[Any]]) -> BaseException | None:
     interrupt: BaseException | None = None
     for save in saves:
         interrupt, save.interrupt = interrupt or save.interrupt, None
-    if interrupt is not None:
-        raise interrupt
+    return interrupt
 
 
 def _awaited_chains(save: Any) -> list[Chain]:
@@ -427,10 +490,11 @@ def _awaited_chains(save: Any) -> list[Chain]:
 def _reaches_back(chain: Chain, last: int) -> bool:
     """Whether there is a save of that place, or an earlier one, in the chain. Does not look through all of it."""
     before = 0
-    for place in chain.saves:
-        if place <= last:
+    saves: Iterable[Any] = chain.saves.values()
+    for save in saves:
+        if save.place <= last:
             return True
-        if 0 < before < place:
+        if 0 < before < save.place and not save.fronted:
             return False  # past the few that were put in front, places only rise
-        before = place
+        before = save.place
     return False

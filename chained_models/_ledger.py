@@ -88,8 +88,8 @@ class Ledger:
         """An attempt has ended. Returns the effects, what a failure means, and whether the attempt still counted."""
         machine, work = self.machine, save.work
         verdict = None
+        spent = save.spent + machine.now - save.started
         if error is not None:
-            spent = save.spent + machine.now - save.started
             verdict = work.judge(save, error, guarantee, spent=spent, attempts=save.attempts, random=random)
         if not machine.is_current(save, token):
             machine.finished(save, token, verdict)
@@ -104,7 +104,11 @@ class Ledger:
             more = work.saved(save, answer)
         elif error is not None and verdict is not None and verdict.ruling is Ruling.SETTLE:
             more = work.failed(save, error, verdict)
-        effects = machine.finished(save, token, verdict) or []
+        successor: Handle[Any] | None = save.superseded_by
+        effects = machine.finished(save, token, verdict, successor) or []
+        if successor is not None:
+            successor.spent = spent
+            self._accepted(successor)
         return self.counted([*effects, *more]), verdict, True
 
     def _refused(self, save: Handle[Any], token: int, *, can_renew: bool) -> list[Effect]:
@@ -179,17 +183,22 @@ class Ledger:
         """Send the failed save of a halted chain again, as a new one in front of all others."""
         if self.closed:
             raise DispatcherClosed
+        together = (successor, *successor.riders)
         effects = self.machine.follow_up(chain, successor)
-        self._accepted(successor)
+        for one in together:
+            self._accepted(one)
         return effects
 
     def give_up_all(self, saves: Sequence[Handle[Any]], cause: str) -> list[Effect]:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
-        effects: list[Effect] = []
-        for save in reversed(saves):  # the first one of a chain last: it may be what keeps the others from starting
-            effects = [*(self.cancel(save) or []), *effects]
+        # The first one of a chain last: it may be what keeps the others from starting.
+        cancelled = [self.cancel(save) or [] for save in reversed(saves)]
+        effects = [effect for one in reversed(cancelled) for effect in one]
+        leading = [
+            save for save in saves if save.chain is not None and save.chain.active is save
+        ]  # riders end with them
         # First what waits for its next attempt: giving up one that runs makes room in the lane, and would start it.
-        for save in sorted(saves, key=lambda one: one.port.lane.holds(one)):
+        for save in sorted(leading, key=lambda one: one.port.lane.holds(one)):
             if save.state in (SaveState.IN_FLIGHT, SaveState.BACKING_OFF, SaveState.IN_DOUBT):
                 surely_not = save.state is SaveState.BACKING_OFF and not save.doubted
                 token = save.token

@@ -10,9 +10,13 @@ The life of a save is the table in :mod:`chained_models._states`; the diagram in
                     |
                     +-> CANCELLED | SUPERSEDED
 
-The driver's duties: every `Start` is answered by exactly one :meth:`Machine.finished` with its token, however late; every
-settled save that had been started by one :meth:`Machine.released`, after its receivers have run; every `Wake` by
-:meth:`Machine.woke`, unless the machine is gone.
+The driver's duties: every `Start` is answered by exactly one :meth:`Machine.finished` or :meth:`Machine.again` with its
+token, however late (or left open, and then given up); every `Settled` that says so by one :meth:`Machine.released`, after
+its receivers have run; every `Wake` by :meth:`Machine.woke`, every `Rest` by :meth:`Machine.rested`, unless the machine is
+gone.
+
+Calls are saves with a :class:`~chained_models._pace.Pace`: their chain rests between attempts, and one attempt may carry
+several, the *riders* of its leader. Whatever happens to the leader happens to its riders.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ._lane import LaneState, Renew, Signal
 from ._options import Options
+from ._pace import Pace, Rest, Unrest
 from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
 from .policies import Outcome, RetryPolicy, Ruling, Verdict
 
@@ -61,6 +66,14 @@ class Save(Protocol):
     """Whether the wait for the next attempt is over."""
     doubted: bool
     """Whether it may have been applied by an attempt that is over."""
+    fronted: bool
+    """Whether it was put in front of others."""
+    pace: Pace | None
+    """How its chain goes, if it is a call."""
+    riders: Sequence[Any]
+    """Those that are carried out with it, right behind it in line."""
+    open: bool
+    """Whether the work of its attempt has returned, and somebody else will say how it ended."""
 
 
 def time_left(save: Save) -> float:
@@ -71,7 +84,7 @@ def time_left(save: Save) -> float:
 class Chain:
     """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
 
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "paused", "saves")
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "pace", "paused", "saves")
 
     def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
         self.key = key
@@ -85,6 +98,8 @@ class Chain:
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""
+        self.pace: Pace | None = None
+        """How calls follow each other; None for saves."""
 
     @property
     def empty(self) -> bool:
@@ -97,7 +112,7 @@ class Chain:
         head = self.active or self.head
         if head is None or self.finishing is not None or self.lane.holds(head):
             return False
-        waiting = head.state is SaveState.QUEUED or head.due
+        waiting = (head.state is SaveState.QUEUED or head.due) and not (self.pace is not None and self.pace.resting)
         return waiting and self.startable() is None
 
     @property
@@ -106,7 +121,7 @@ class Chain:
 
     def startable(self) -> Save | None:
         """The save that could be sent now, were there room in the lane."""
-        if self.paused or self.finishing is not None:
+        if self.paused or self.finishing is not None or (self.pace is not None and self.pace.resting):
             return None
         head = self.active or self.head
         if head is None or head.waits or (self.halted is not None and not head.passes_halt):
@@ -148,7 +163,7 @@ class Idle:
     chain: Chain
 
 
-Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew
+Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew | Rest | Unrest
 
 
 class Machine:
@@ -190,12 +205,20 @@ class Machine:
         save.state = SaveState.PREPARING
         save.chain = chain
         chain.saves[save.place] = save
+        if chain.pace is not save.pace:  # a new chain: nobody will wake it
+            chain.pace = save.pace
+            assert chain.pace is not None
+            chain.pace.waking = 0
         if front:
+            save.fronted = True
             # In front of all that the halt stops. Refreshes that passed it earlier keep their turn.
             earlier = [one for one in chain.saves.values() if one.passes_halt] if save.passes_halt else []
-            ahead = [one for one in (chain.active, *earlier) if one is not None and one is not save]
+            active = [] if chain.active is None else [chain.active, *chain.active.riders]
+            ahead = [one for one in (*active, *earlier) if one is not save]
             for one in [save, *reversed(ahead)]:
                 chain.saves.move_to_end(one.place, last=False)
+            if chain.startable() is None:  # what was about to start is no longer the head
+                chain.lane.withdraw(chain)
 
     def fill(self, save: Save) -> list[Effect]:
         """The snapshot is there: the save is accepted."""
@@ -217,13 +240,16 @@ class Machine:
         """Whether this attempt still counts."""
         return token == save.token and save.state in (SaveState.IN_FLIGHT, SaveState.IN_DOUBT)
 
-    def finished(self, save: Save, token: int, verdict: Verdict | None) -> list[Effect] | None:
+    def finished(
+        self, save: Save, token: int, verdict: Verdict | None, successor: Save | None = None
+    ) -> list[Effect] | None:
         """An attempt is over.
 
         Args:
             save: The save it was for.
             token: Which attempt.
             verdict: None if it succeeded, else what the failure means.
+            successor: What goes on in its place, if it is superseded.
 
         Returns:
             The effects; None if the attempt is stale: it changes nothing but to give back its slot.
@@ -236,10 +262,17 @@ class Machine:
         save.token = self._next_token()  # A second report about this attempt is stale.
         if verdict is None:
             return self._settle(save, Input.SUCCEED)
-        save.doubted = save.doubted or verdict.in_doubt
+        save.doubted = verdict.in_doubt or (save.doubted and not verdict.proved)
         if verdict.ruling is Ruling.SETTLE:
             assert verdict.outcome is not None
-            return self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
+            effects = self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
+            if successor is not None:  # before any other of the chain; it waits, as they do, until `save` is released
+                self._seq += 1
+                successor.seq, successor.place, successor.chain = self._seq, save.place, chain
+                self._move(successor, Input.FILL)
+                chain.saves[successor.place] = successor
+                chain.saves.move_to_end(successor.place, last=False)
+            return effects
         self._move(save, Input.DOUBT if save.doubted else Input.BACK_OFF)
         if verdict.ruling is Ruling.HOLD:  # uses up neither an attempt nor time
             save.attempts -= 1
@@ -248,6 +281,49 @@ class Machine:
         save.spent += self.now - save.started + verdict.delay
         save.wakes = self.now + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
+
+    def again(self, save: Save, token: int) -> list[Effect] | None:
+        """An attempt is over, and wants to be made once more: the same, in the same place, with all its time.
+
+        Returns:
+            As :meth:`finished`.
+        """
+        chain = save.chain
+        assert chain is not None and chain.pace is not None
+        chain.lane.give_back(token)
+        if not self.is_current(save, token):
+            return None
+        save.token = self._next_token()
+        for one in (save, *save.riders):
+            self._move(one, Input.BACK_OFF)
+        save.due = True
+        chain.pace.rest(self.now)
+        return self._offer(chain)
+
+    def left_open(self, save: Save, token: int) -> list[Effect]:
+        """The work of an attempt has returned, and its end will be reported later. Until then it keeps its slot."""
+        chain = save.chain
+        assert chain is not None
+        if self.is_current(save, token):
+            save.open = True
+            return []
+        chain.lane.give_back(token)
+        return self._granted(chain.lane)
+
+    def rested(self, chain: Chain, token: int) -> list[Effect]:
+        """The rest between two attempts is over."""
+        pace = chain.pace
+        if pace is None or token != pace.waking:
+            return []
+        pace.waking = 0
+        pace.ends = min(pace.ends, self.now)  # a clock may come a little early
+        return self._offer(chain)
+
+    def rest_anew(self, chain: Chain) -> list[Effect]:
+        """Whoever was to tell when the rest is over may be gone: somebody else shall."""
+        if chain.pace is not None:
+            chain.pace.waking = 0
+        return self._offer(chain)
 
     def woke(self, save: Save, token: int) -> list[Effect]:
         """The wait before the next attempt is over."""
@@ -292,7 +368,10 @@ class Machine:
         """Settle a started save although its attempt has not ended; its late end will be stale, and keeps its slot."""
         chain = save.chain
         assert chain is not None
-        chain.lane.strand(save.token)
+        if save.open:
+            chain.lane.give_back(save.token)  # nothing runs
+        else:
+            chain.lane.strand(save.token)
         save.token = self._next_token()
         save.doubted = outcome is Outcome.ABANDONED
         return self._settle(save, INPUTS[outcome], halt=halt)
@@ -351,7 +430,11 @@ class Machine:
 
     def follow_up(self, chain: Chain, save: Save) -> list[Effect]:
         """Put the successor of the failed save in front of the halted chain, and go on."""
-        self.reserve(chain.key, chain.lane, save, front=True)
+        riders, save.riders = save.riders, ()  # which it may find again when it starts
+        for one in (*reversed(riders), save):
+            self.reserve(chain.key, chain.lane, one, front=True)
+        for one in riders:
+            self._move(one, Input.FILL)
         chain.halted = None
         return self.fill(save)
 
@@ -443,20 +526,27 @@ class Machine:
             raise IllegalTransition(f"save {save.seq} is {save.state.value}: it cannot {given.value}") from None
 
     def _settle(self, save: Save, given: Input, *, halt: bool = False) -> list[Effect]:
-        self._move(save, given)
         chain = save.chain
         assert chain is not None
-        del chain.saves[save.place]
+        together = (save, *save.riders)
+        for one in together:
+            self._move(one, given)
+            del chain.saves[one.place]
         started = chain.active is save
         if started:
             chain.active = None
             chain.finishing = save
+            if chain.pace is not None:
+                chain.pace.rest(self.now)
         if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
             chain.halted = save
-        return [Settled(save, started), *self._offer(chain)]
+        else:
+            save.riders = ()
+        return [*(Settled(one, started and one is together[-1]) for one in together), *self._offer(chain)]
 
     def _offer(self, chain: Chain) -> list[Effect]:
         """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
+        effects = [] if chain.pace is None else self._rests(chain, chain.pace)
         if chain.startable() is not None:
             chain.lane.request(chain)
             self._watch(chain, held=False)
@@ -465,7 +555,19 @@ class Machine:
             if chain.empty:
                 self.chains.pop(chain.key, None)
             self._watch(chain, held=chain.held)
-        return self._granted(chain.lane)
+        return effects + self._granted(chain.lane)
+
+    def _rests(self, chain: Chain, pace: Pace) -> list[Effect]:
+        """See to it that the chain is woken after its rest, if and only if something waits for that."""
+        head = chain.active or chain.head
+        left = pace.look(self.now, waited_for=head is not None)
+        if left is not None and not pace.waking:
+            pace.waking = self._next_token()
+            return [Rest(head, pace.waking, left)]
+        if left is None and pace.waking:
+            pace.waking = 0
+            return [Unrest(pace.unrest)]
+        return []
 
     def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
         effects: list[Effect] = []
@@ -475,15 +577,19 @@ class Machine:
         while (chain := lane.grant()) is not None:
             save = chain.startable()
             assert save is not None
-            self._move(save, Input.START)
             for name, value in self.options.of(chain.key).items():
                 if name not in save.own:
                     setattr(save, name, value)
+            if chain.pace is not None:
+                chain.pace.gather(chain.saves.values(), save)
             chain.active = save
-            save.token = self._next_token()
-            save.attempts += 1
-            save.due = False
-            save.started = self.now
+            token = self._next_token()
+            for one in (save, *save.riders):
+                self._move(one, Input.START)
+                one.token = token
+                one.attempts += 1
+                one.started = self.now
+            save.due = save.open = False
             lane.take(save.token, save)
             effects.append(Start(save, save.token))
         self._watch(lane, held=lane.stopped)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from . import _attempt
-from ._answer import merge, succeed
+from ._answer import heir, merge, succeed
 from ._dependencies import again, latest
 from ._merge import Merged
 from ._records import Records
@@ -21,20 +21,7 @@ __all__ = ["ModelWork"]
 
 logger = logging.getLogger("chained_models")
 
-_PASSED_ON = (
-    "idempotency_key",
-    "snapshot",
-    "operation",
-    "method",
-    "update_fields",
-    "always",
-    "coalesce",
-    "on_conflict",
-    "force_insert",
-    "discard",
-    "doubted",
-    "own",
-)
+_PASSED_ON = ("idempotency_key", "operation", "method", "force_insert", "moves", "unseen", "unconditional")
 
 
 class ModelWork(Records):
@@ -56,6 +43,9 @@ class ModelWork(Records):
         """Move the base, the waiting snapshots of the object, and the object itself."""
         return merge(save, outcome)
 
+    def idle(self, save: SaveHandle[Any]) -> None:
+        """Nothing: its chain may well be busy again in a moment."""
+
     def catch_up(self, save: SaveHandle[Any]) -> None:
         """Make the assignments to the model that were left for this thread."""
         save.facts.catch_up()
@@ -67,22 +57,7 @@ class ModelWork(Records):
 
     def successor(self, save: SaveHandle[Any]) -> SaveHandle[Any]:
         """A new save that does what `save` was to do: the same operation and key, with all its attempts before it."""
-        successor = SaveHandle(
-            save._host,
-            work=self,
-            model=save.model,
-            verb=save.verb,
-            port=save.port,
-            backend=save.backend,
-            record=save.record.current(),
-            facts=save.facts,
-            binding=save.binding,
-            policy=save.policy,
-            timeout=save.timeout,
-            on_failure=save.on_failure,
-            context=save.context.copy(),
-            delivery=save.delivery,
-        )
+        successor = heir(save)
         for fact in _PASSED_ON:
             setattr(successor, fact, getattr(save, fact))
         successor.after = again(save.after)

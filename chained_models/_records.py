@@ -16,6 +16,7 @@ from ._machine import Chain, Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
+from ._resolve import Resolved
 from ._snapshot import MISSING
 from ._states import SaveState
 from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
@@ -70,7 +71,6 @@ class Records:
         if chain is not None and not save.passes_halt:
             self._refuse_too_many(save, chain)
         self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
-        save.idempotency_key = save.id
         return None
 
     def _refuse_too_many(self, save: SaveHandle[Any], chain: Chain) -> None:
@@ -170,6 +170,8 @@ class Records:
         if save.orphaned is error:
             rule = rule_for(error, save.on_failure)
             return Verdict(Ruling.SETTLE, outcome=Outcome.FAILED, halt=rule is OnFailure.HALT)
+        if isinstance(error, Resolved) and spent < max(save.policy.timeout, save.timeout):
+            return Verdict(Ruling.SETTLE, outcome=Outcome.SUPERSEDED, in_doubt=save.doubted)
         return judge(
             error,
             method=save.method,
@@ -185,6 +187,7 @@ class Records:
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""
         record = save.record.current()
+        save.idempotency_key = save.idempotency_key or save.id  # a retry by hand brings its own
         record.unsettled += 1
         record.patches += save.verb is Verb.PATCH
         save.facts.unsettled += 1
@@ -226,6 +229,12 @@ class Records:
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()
+        if isinstance(error, Resolved):
+            if verdict.outcome is Outcome.SUPERSEDED:
+                save.superseded_by = error.successor
+                error.successor.replaced = [*save.replaced, save]
+                return []
+            error = error.conflict
         if verdict.outcome is Outcome.FAILED:
             save.error = error
             if save.method is not None:

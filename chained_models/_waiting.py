@@ -74,14 +74,14 @@ class Patience:
             WouldDeadlock: This thread is the one that would do the work.
         """
         driver: Driver = handle.port.driver
-        if self._announcer.receiving or driver.owns_thread():
+        if self._announcer.receiving or any(one.owns_thread() for one in handle.drivers):
             raise WouldDeadlock
         ends = math.inf if timeout is None else time.monotonic() + timeout
         deliveries, condition = self._announcer.deliveries, handle._condition
         with deliveries.waking(_notifying(condition)):
             while True:
                 deliveries.make_calls()
-                pauses = self._help([driver])
+                pauses = self._help(handle.drivers)
                 handle.work.catch_up(handle)
                 self._announcer.rescue()
                 if handle.done():
@@ -113,7 +113,7 @@ class Patience:
         foreign = handle.delivery is not None and handle.delivery is not own
         with self._announcer.deliveries.standing_in(own):
             while not handle.done():
-                pauses = self._help([handle.port.driver])
+                pauses = self._help(handle.drivers)
                 pause = min(pauses, key=_soonest)[0] if pauses else None
                 self._announcer.rescue()
                 if handle.done():

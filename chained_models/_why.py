@@ -67,7 +67,7 @@ def _reason(save: Any, now: float) -> tuple[Parts, Any]:
     if save.state is SaveState.PREPARING:
         return ["is being prepared: its snapshot is not taken yet"], None
     chain, lane = save.chain, save.chain.lane
-    if lane.holds(save):
+    if lane.holds(save) or (chain.active is not None and lane.holds(chain.active) and save in chain.active.riders):
         return _attempting(save, now), None
     head = chain.active or chain.head
     if head is not save:
@@ -76,6 +76,8 @@ def _reason(save: Any, now: float) -> tuple[Parts, Any]:
         return ["waits for the receivers of ", chain.finishing], None
     if save.state is not SaveState.QUEUED and not save.due:
         return [f"is backing off after attempt {save.attempts} until ", _Until(save.wakes - now)], None
+    if chain.pace is not None and chain.pace.resting:
+        return ["rests until ", _Until(chain.pace.ends - now)], None
     if chain.paused:
         return ["is held: its chain is paused until resume()"], None
     if chain.halted is not None and not save.passes_halt:

@@ -52,12 +52,16 @@ class Work(Protocol):
         """What its backend promises."""
         ...
 
-    def attempt(self, save: Any, announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
-        """One attempt, as steps; `announce` is called just before the work is done."""
+    def attempt(self, save: Any, announce: Callable[[], None]) -> Generator[Call, Any, Answer | None]:
+        """One attempt, as steps; `announce` is called just before the work is done. None: its end will be told later."""
         ...
 
     def merge(self, save: Any, outcome: Outcome) -> Merged:
         """Let its end move what it was about."""
+        ...
+
+    def idle(self, save: Any) -> None:
+        """It was the last one of its chain, and receivers have heard so."""
         ...
 
     def catch_up(self, save: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
@@ -11,11 +13,11 @@ from ._machine import Chain as ChainState
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
-from ._snapshot import MISSING, same
+from ._snapshot import MISSING, Snapshot, same
 from ._states import SaveState
 from .binding import Bound, ChainOptions, chain_options
 from .events import EventName, Receiver, Receivers
-from .exceptions import BaseUnknown
+from .exceptions import BaseUnknown, UsageError
 from .handle import SaveHandle
 from .operation import Method
 
@@ -225,10 +227,7 @@ class ModelChain(Chain, Generic[T]):
         facts, adapter = self._facts, self._bound.adapter
         facts.catch_up()
         with facts.latch:
-            origin = None if facts.unsettled else adapter.origin(self._model)
-            if origin is not None and origin.stored and self._port.is_home(self._model):
-                facts.adopt(origin, attached=adapter.attached(self._model))
-            base = facts.base
+            base = self._base()
             if base is None:
                 raise BaseUnknown(
                     f"it is not known what is stored of {self._record}; save or refresh it first, "
@@ -239,6 +238,58 @@ class ModelChain(Chain, Generic[T]):
             if identity is not None and self._bound.identity_in(snapshot) is None:
                 snapshot |= self._bound.parts(identity)  # a frozen object that could not be given its identity
             return {name: value for name, value in snapshot.items() if not same(value, base.get(name, MISSING))}
+
+    def _base(self) -> Snapshot | None:
+        """What the object, or its own library, knows to be stored. The latch is held."""
+        facts, adapter = self._facts, self._bound.adapter
+        origin = None if facts.unsettled else adapter.origin(self._model)
+        if origin is not None and origin.stored and self._port.is_home(self._model):
+            facts.adopt(origin, attached=adapter.attached(self._model))
+        return facts.base
+
+    def revert(self, *, all: bool = False) -> None:
+        """Set attributes back to what is known to be stored; nothing is sent, and what is queued is not changed.
+
+        Args:
+            all: Every attribute. Without it only those that still hold the value of a save that failed or was abandoned:
+                what was edited since then stays.
+
+        Raises:
+            BaseUnknown: Of some of them it is not known what is stored (nothing ever was, or a save was abandoned), and
+                none was set back; refresh first.
+            UsageError: Some cannot be set (they are frozen, or the model refuses the value); the others were set back.
+        """
+        facts, adapter, model = self._facts, self._bound.adapter, self._model
+        facts.thread = threading.get_ident()
+        facts.catch_up()
+        with facts.latch:
+            base, failed = self._base() or {}, facts.failed
+            live = adapter.snapshot(model, check=False)
+            identity = self._bound.model.identity
+            names = [
+                name
+                for name, value in live.items()
+                if (all or same(value, failed.get(name, MISSING)))
+                and not same(value, base.get(name, MISSING))
+                and name not in identity  # it is fixed, or not given yet
+            ]
+            unknown = [name for name in names if name not in base]
+            if unknown:
+                raise BaseUnknown(
+                    f"it is not known what is stored of {self._record} as {', '.join(unknown)}, so nothing was set back; "
+                    "refresh it first"
+                )
+            refused: dict[str, Exception] = {}
+            for name, value in adapter.load(type(model), {name: deepcopy(base[name]) for name in names}).items():
+                try:
+                    adapter.assign(model, name, value)
+                except Exception as error:  # noqa: BLE001 - frozen, or a validator of the user's
+                    refused[name] = error
+            facts.failed = {name: value for name, value in failed.items() if name not in names or name in refused}
+        if refused:
+            raise UsageError(
+                f"{', '.join(refused)} of {self._record} cannot be set back; make a new object of it, or set it by hand"
+            ) from next(iter(refused.values()))
 
     def mark_saved(self, version: Any = None) -> None:
         """Say that this object came from the backend as it is now.

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ._announcer import Announcer
+from ._call_work import CallWork
 from ._engine import Engine
 from ._intake import Intake
 from ._lane import LaneState
@@ -76,6 +77,8 @@ class Dispatcher:
         self._announcer = Announcer(self._post)
         self._engine = Engine(self._drivers, self._announcer, self.stuck_after)
         self._intake = Intake(self, self._drivers, self._announcer, self._engine)
+        self.calls = CallWork(self._engine)
+        """What carries out the items of CallChains."""
 
     @property
     def patience(self) -> Patience:
@@ -207,7 +210,7 @@ class Dispatcher:
     def __iter__(self) -> Iterator[Chain]:
         with self._engine.deciding as ledger:
             chains = [chain.key for chain in ledger.machine if chain.saves]
-        return iter([Chain(self, key) for key in chains])
+        return iter([key if isinstance(key, Chain) else Chain(self, key) for key in chains])
 
     def __repr__(self) -> str:
         with self._engine.deciding as ledger:
@@ -279,8 +282,8 @@ class Dispatcher:
     def after_fork(self) -> None:
         """In a child process: start empty. What was accepted before the fork is the parent's to carry out."""
         saves: list[Any] = [save for chain in self._engine.ledger.machine for save in chain.saves.values()]
-        for save in saves:
-            save.disown()
+        for one in [one for save in saves for one in (save, *save.replaced)]:
+            one.disown()
         for driver in self._drivers:
             driver.after_fork()
         self._start_afresh()

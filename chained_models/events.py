@@ -35,6 +35,7 @@ EventName: TypeAlias = Literal[
     "congested",  # so many have that new attempts of the lane start one at a time
     "recovered",  # none in flight has any more; they start side by side again
     "stuck",  # the save has waited for too long for something that does not come by itself; see its why_waiting
+    "complete",  # a CallChain has emptied by itself
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
@@ -45,8 +46,8 @@ class SaveEvent:
 
     Attributes:
         name: Which of the events.
-        save: The save it happened to; for `idle`, the last one of the chain; for `congested` and `recovered`, the one whose
-            attempt became long, or ended, last.
+        save: The save, or call, it happened to; for `idle` and `complete`, the last one of the chain; for `congested` and
+            `recovered`, the one whose attempt became long, or ended, last.
         attempt: Attempts made so far.
         error: For `error`, `abandoned`, `retry`, `stale`: how the attempt or the save failed.
         delay: For `retry`: seconds until the next attempt; None if it waits for other credentials, or for the lane to be
@@ -67,7 +68,7 @@ class SaveEvent:
 
     @property
     def model(self) -> Any:
-        """The object that was saved."""
+        """The object that was saved; of a call, its CallChain."""
         return self.save.subject
 
 
@@ -116,7 +117,7 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
 
     Args:
         name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle,
-            long_running, congested, recovered, stuck.
+            long_running, congested, recovered, stuck, complete.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

@@ -28,7 +28,8 @@
     │   ├── Conflict               somebody else changed it
     │   ├── Unauthenticated        the credentials are not, or no longer, accepted
     │   ├── Gone                   it no longer exists
-    │   ├── Unavailable            surely not applied; worth trying again
+    │   ├── Unavailable            this attempt was surely not applied; worth trying again
+    │   │   └── NotApplied         proof that no attempt of this write was applied
     │   └── InDoubt                it may or may not have been applied
     └── Abandoned                  the outcome of a save is not known, and no longer awaited
 
@@ -57,6 +58,7 @@ __all__ = [
     "MaskedSecret",
     "MissingExtra",
     "MissingIdentity",
+    "NotApplied",
     "NotBound",
     "Rejected",
     "ReservedName",
@@ -196,6 +198,10 @@ class Gone(BackendError):
 
 class Unavailable(BackendError):
     """The backend could not be reached; the write was surely not applied."""
+
+
+class NotApplied(Unavailable):
+    """The backend has looked: no attempt of this write was applied, whatever was believed before."""
 
 
 class InDoubt(BackendError):

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ._machine import Chain
+from ._pace import Pace
 from ._record import Record, Verb
-from ._snapshot import Snapshot
+from ._snapshot import Snapshot, Theirs
 from ._states import OUTCOMES, SaveState
 from ._work import Work
 from .operation import Answer, Method, Operation
 from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
+from .protocols import Driver
 
 __all__ = ["Handle", "Host", "SaveHandle"]
 
@@ -99,6 +101,12 @@ class Handle(Future[T]):
     doubted = False
     passes_halt = False
     own: Collection[str] = ()
+    fronted = False
+    pace: Pace | None = None
+    riders: Sequence[Any] = ()
+    open = False
+    manual = False
+    """Whether its attempt goes on when the work has returned, until somebody says that it is over."""
     chain: Chain | None = None
     # Filled as it goes on.
     id = ""
@@ -153,6 +161,11 @@ class Handle(Future[T]):
     def thing(self) -> Any:
         """What only one attempt at a time may be about."""
         return self.chain
+
+    @property
+    def drivers(self) -> Iterable[Driver]:
+        """Those that it waits for: its own, and others of its chain."""
+        return (self.port.driver,)
 
     @property
     def receivers(self) -> Any:
@@ -354,9 +367,17 @@ class SaveHandle(Handle[T]):
     orphaned: BaseException | None = None
     """Why one of those that it waited for was not saved."""
     coalesce = Coalesce.EVERY
-    on_conflict: ConflictRule = OnConflict.FAIL
     force_insert = False
     discard = False
+    on_conflict: ConflictRule = OnConflict.FAIL
+    rounds = 0
+    """How many conflicts were resolved before it came to this save."""
+    unconditional = False
+    """Whether it is sent without a version, to overwrite what is there."""
+    theirs: Theirs | None = None
+    """What was found stored, and is to be merged before this save is sent."""
+    unseen: Snapshot = MappingProxyType({})
+    """What others changed after the snapshot was taken, found out by a save in front: name to the value before that."""
 
     def __init__(
         self,

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from .exceptions import BackendError, Conflict, Gone, InDoubt, InvalidOption, Rejected, Unauthenticated, Unavailable
+from .exceptions import (
+    BackendError,
+    Conflict,
+    Gone,
+    InDoubt,
+    InvalidOption,
+    NotApplied,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
 from .operation import Guarantee, Method
 
 __all__ = [
@@ -24,6 +34,7 @@ __all__ = [
     "Overflow",
     "RetryPolicy",
     "Ruling",
+    "Unverified",
     "Verdict",
     "failure_class",
     "judge",
@@ -63,7 +74,8 @@ class OnConflict(Enum):
     OVERWRITE = "overwrite"
     """Ours is written all the same."""
     REBASE = "rebase"
-    """Read what is stored, and make the same changes on top of it. If both have changed an attribute, and differ, it fails."""
+    """Read what is stored, and make the same change on top of it. If both have changed an attribute, and differ, it fails.
+    A delete changes no attribute: it deletes what is there now."""
 
 
 class Coalesce(Enum):
@@ -90,13 +102,15 @@ class Clash:
 
     Attributes:
         model: The object that was saved.
+        method: What was to be done: UPDATE, PATCH or DELETE.
         error: What the backend said.
         base: The values that the object last knew to be stored, by name; None if it knew none.
-        ours: The values that were to be written.
+        ours: The values that were to be written; none for a delete.
         theirs: The values that are stored now.
     """
 
     model: Any
+    method: Method
     error: BaseException
     base: Mapping[str, Any] | None
     ours: Mapping[str, Any]
@@ -104,7 +118,11 @@ class Clash:
 
 
 ConflictRule = OnConflict | Callable[[Clash], Mapping[str, Any] | OnConflict | None]
-"""One of the policies, or a function that gives the values to be written, or a policy, or None, which is FAIL."""
+"""One of the policies, or a function that gives the values to be written, or a policy, or None, which is FAIL.
+
+The function is called where the work runs, and should neither block nor edit the model. What the mapping that it returns
+does not name is left as it is stored.
+"""
 
 
 FailureRule = OnFailure | Mapping[type[BaseException], OnFailure]
@@ -185,6 +203,12 @@ class Verdict:
     delay: float = 0.0
     in_doubt: bool = False
     """Whether the save must from now on be taken as possibly applied."""
+    proved: bool = False
+    """Whether it is known that no attempt so far was applied."""
+
+
+class Unverified(InDoubt):
+    """A create is in doubt, and the backend could not say yet whether it was applied: worth asking again."""
 
 
 FAILURE_CLASSES: tuple[type[BackendError], ...] = (Rejected, Conflict, Unauthenticated, Gone, Unavailable, InDoubt)
@@ -226,21 +250,22 @@ def judge(
     # What is not in the table may have happened at any moment, so it proves nothing about the write; unless nothing was
     # sent at all, or nothing would have been changed.
     unclear = kind is InDoubt or kind is None
-    in_doubt = was_in_doubt or (unclear and method not in (None, Method.READ))
+    proved = isinstance(error, NotApplied)
+    in_doubt = not proved and (was_in_doubt or (unclear and method not in (None, Method.READ)))
 
     if kind is Unauthenticated:
         return Verdict(Ruling.HOLD, in_doubt=was_in_doubt)
 
-    if kind is Unavailable or (kind is InDoubt and repeatable):
+    if kind is Unavailable or (kind is InDoubt and (repeatable or isinstance(error, Unverified))):
         assert isinstance(error, BackendError)
         delay = policy.delay(attempts, random, error.retry_after)
         if attempts < policy.attempts and spent + delay < policy.timeout:
-            return Verdict(Ruling.RETRY, delay=delay, in_doubt=in_doubt)
+            return Verdict(Ruling.RETRY, delay=delay, in_doubt=in_doubt, proved=proved)
 
     outcome = Outcome.ABANDONED if in_doubt else Outcome.FAILED
     built_in = OnFailure.HALT if creating and outcome is Outcome.ABANDONED else OnFailure.CONTINUE
     rule = rule_for(error, on_failure) or built_in
-    return Verdict(Ruling.SETTLE, outcome=outcome, halt=rule is OnFailure.HALT, in_doubt=in_doubt)
+    return Verdict(Ruling.SETTLE, outcome=outcome, halt=rule is OnFailure.HALT, in_doubt=in_doubt, proved=proved)
 
 
 def rule_for(error: BaseException, on_failure: FailureRule | None) -> OnFailure | None:

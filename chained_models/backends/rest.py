@@ -55,6 +55,9 @@ class RestBackend:
     renew credentials, also in `Lane(on_congested=...)` and in `reauthenticate`. Redirects are never followed, nothing is retried in here, cookies are not kept, and a read that
     goes wrong is Unavailable where a write would be InDoubt, because a read changes nothing.
 
+    A create in doubt is sent again only if the server is IDEMPOTENT. If yours can look up what was created, give a subclass
+    a method ``verify(operation)``; nothing in HTTP says how, so there is none here.
+
     Args:
         base_url: Where all resources are, ``https://shop.example/api``; no query, no user name.
         lane: How many saves may be in flight at once; a new Lane if left out.

@@ -13,6 +13,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+from chained_models._answer import heir
 from chained_models._lane import Lane, LaneState, Renew
 from chained_models._ledger import Ledger
 from chained_models._machine import Effect, Settled, Start, Wake
@@ -20,6 +21,7 @@ from chained_models._merge import Facts
 from chained_models._model_work import ModelWork
 from chained_models._port import Port
 from chained_models._record import Record, Verb
+from chained_models._resolve import Resolved
 from chained_models.binding import Binding
 from chained_models.exceptions import (
     Conflict,
@@ -28,6 +30,7 @@ from chained_models.exceptions import (
     IdentityChanged,
     InDoubt,
     MissingIdentity,
+    NotApplied,
     Rejected,
     Unauthenticated,
     Unavailable,
@@ -40,6 +43,7 @@ from .waiting_rules import WaitingRules
 
 FAILURES = (Rejected, Conflict, Gone, Unavailable, Unavailable, InDoubt, InDoubt, Unauthenticated, ValueError)
 SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
+RESOLVABLE = (Method.UPDATE, Method.PATCH, Method.DELETE)
 HOST: Any = None
 
 
@@ -130,6 +134,7 @@ class LedgerRules:
             or not any(self.waiting.place(one) < self.waiting.place(save) for one in earlier)
             or save.passes_halt
             or save.idempotency_key != save.id
+            or save.replaced  # it went to the front, as is looked at there
         )
         assert first, f"V2: {save} overtakes one of {earlier}"
         self.waiting.starts(save)
@@ -238,6 +243,11 @@ class LedgerRules:
             answer = self.applied(save)
         elif error is None:
             error = self.pick(self.failures)()
+            if isinstance(error, Conflict) and save.method in RESOLVABLE and self.random.random() < 0.5:
+                error = self.resolved(save, error)
+            elif type(error) is Unavailable and self.can_prove(save) and self.random.random() < 0.3:
+                error = NotApplied()
+                self.maybe -= {one for one in self.maybe if one.idempotency_key == save.idempotency_key}
             if not isinstance(error, SURELY_NOT) and writes(save):
                 self.maybe.add(save)
                 if self.random.random() < 0.5:
@@ -265,6 +275,10 @@ class LedgerRules:
                 )
             if self.port.lane.paused and not paused:
                 self.older, self.fresh = self.ledger.machine.last_token, None
+        if save.superseded_by is not None and save not in self.ended:
+            assert save.superseded_by.chain.head is save.superseded_by, f"V2: {save.superseded_by} has lost the place"
+            self.accepted.append(save.superseded_by)
+            self.maybe |= {save.superseded_by} if save in self.maybe else set()
         self.carry_out(effects)
 
     def renewal_ends(self) -> None:
@@ -278,6 +292,18 @@ class LedgerRules:
                 self.older = self.ledger.machine.last_token - len([e for e in effects or () if isinstance(e, Start)])
                 self.fresh = self.older if renewed else None
             self.carry_out(effects or [])
+
+    def can_prove(self, save: SaveHandle[Any]) -> bool:
+        """Whether the server knows for sure that it has not done this, and will not."""
+        running = [one for one in self.lost if one.save.idempotency_key == save.idempotency_key]
+        return writes(save) and save.idempotency_key not in self.created and not running
+
+    def resolved(self, save: SaveHandle[Any], conflict: Conflict) -> Resolved:
+        """It is to be done on top of what is stored, as another save."""
+        successor = heir(save)
+        successor.rounds = save.rounds + 1
+        self.waiting.follows(successor, save)
+        return Resolved(conflict, successor)
 
     def applied(self, save: SaveHandle[Any]) -> Answer:
         """The server does it."""

@@ -38,6 +38,8 @@ class WaitingRules:
         self.places: dict[SaveHandle[Any], int] = {}
         """Number of the first save whose place this one has."""
         self.attempted: set[SaveHandle[Any]] = set()
+        self.resolved: set[SaveHandle[Any]] = set()
+        """Those that go on after a conflict."""
         self.parents: dict[SaveHandle[Any], tuple[SaveHandle[Any], ...]] = {}
         self.waiting: list[tuple[SaveHandle[Any], SaveHandle[Any]]] = []
         """Children, and those of their parents of whose end they were not told."""
@@ -68,6 +70,13 @@ class WaitingRules:
         self.parents[save] = save.after
         self.waiting += [(save, parent) for parent in save.after]
 
+    def follows(self, successor: SaveHandle[Any], save: SaveHandle[Any]) -> None:
+        """After a conflict: the same values, on top of what is stored."""
+        self.take(successor, self.expected[save])
+        self.attempted.add(successor)
+        self.resolved.add(successor)
+        self.places[successor] = self.place(save)
+
     def sent_again(self, successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
         """By hand."""
         successor.waits = len(successor.after)
@@ -77,6 +86,8 @@ class WaitingRules:
 
     def superseded(self, older: SaveHandle[Any], accepted: Iterable[SaveHandle[Any]]) -> None:
         newer = older.superseded_by
+        if newer in self.resolved:
+            return  # a conflict has been resolved; that is no coalescing
         assert newer is not None and newer.outcome is None, f"AL8: {older} is superseded by nobody"
         assert older not in self.attempted, f"AL9: {older} was attempted, and is superseded"
         assert older.verb in WRITES and not older.force_insert, f"AL8: {older} cannot be superseded"

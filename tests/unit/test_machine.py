@@ -17,6 +17,8 @@ HOLD = Verdict(Ruling.HOLD)
 FAIL = Verdict(Ruling.SETTLE, Outcome.FAILED)
 HALT = Verdict(Ruling.SETTLE, Outcome.FAILED, halt=True)
 DOUBT = Verdict(Ruling.RETRY, delay=2.0, in_doubt=True)
+PROOF = Verdict(Ruling.RETRY, delay=2.0, proved=True)
+RESOLVED = Verdict(Ruling.SETTLE, Outcome.SUPERSEDED)
 
 
 class FakeSave:
@@ -29,7 +31,9 @@ class FakeSave:
         self.state = SaveState.PREPARING
         self.chain: Chain | None = None
         self.started = self.spent = 0.0
-        self.due = self.doubted = False
+        self.due = self.doubted = self.fronted = self.open = False
+        self.pace: Any = None
+        self.riders: Any = ()
 
 
 class Rig:
@@ -167,6 +171,39 @@ def test_doubt_stays(rig: Rig) -> None:
     rig.end(save, RETRY)
     assert save.state is SaveState.IN_DOUBT
     assert rig.machine.woke(save, save.token) == [Start(save, save.token)]
+
+
+def test_proof_ends_doubt(rig: Rig) -> None:
+    """After proof that nothing was applied it merely backs off."""
+    save = rig.save()
+    rig.end(save, DOUBT)
+    rig.machine.woke(save, save.token)
+    rig.end(save, PROOF)
+    assert save.state is SaveState.BACKING_OFF and not save.doubted
+
+
+def test_a_successor_takes_the_place(rig: Rig) -> None:
+    """After a conflict another save is next, with a number of its own, in the old place, when the receivers have run."""
+    first, second = rig.save(), rig.save()
+    successor = FakeSave()
+    assert rig.machine.finished(first, first.token, RESOLVED, successor) == [Settled(first, release=True)]
+    assert (first.state, successor.state) == (SaveState.SUPERSEDED, SaveState.QUEUED)
+    assert (successor.seq, successor.place) == (3, 1)
+    chain = rig.chain()
+    assert list(chain.saves.values()) == [successor, second]
+    assert rig.machine.released(chain) == [Start(successor, successor.token)]
+    rig.end(successor)
+    assert rig.machine.released(chain) == [Start(second, second.token)]
+
+
+def test_a_successor_of_what_was_given_up(rig: Rig) -> None:
+    """The late end of an attempt brings no successor."""
+    save = rig.save()
+    token = save.token
+    rig.machine.give_up(save, Outcome.ABANDONED, halt=False)
+    successor = FakeSave()
+    assert rig.machine.finished(save, token, RESOLVED, successor) is None
+    assert (successor.chain, len(rig.chain().saves)) == (None, 0)
 
 
 def test_a_wake_up_of_another_time(rig: Rig) -> None:

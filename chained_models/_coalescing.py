@@ -28,8 +28,8 @@ def replaceable(older: Any, newer: Any) -> bool:
     """
     if older.state is not SaveState.QUEUED or older.verb not in _WRITES or older.force_insert:
         return False
-    if older.operation is not None or older.rounds:
-        return False
+    if older.operation is not None or older.rounds or older.doubted:
+        return False  # it goes on for one that was attempted: after a conflict, or sent again by hand
     if newer.verb is Verb.DELETE:
         return older.record.current() is newer.record.current() and not newer.after
     return newer.verb in _WRITES and older.facts is newer.facts and not newer.force_insert and not newer.after

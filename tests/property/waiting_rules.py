@@ -94,7 +94,7 @@ class WaitingRules:
         assert newer.coalesce is Coalesce.LATEST, f"AL10: {newer} was not to coalesce"
         between = [one for one in accepted if one.outcome is None and one.chain is newer.chain]
         between = [one for one in between if not one.passes_halt and one.idempotency_key == one.id]  # they are in front
-        between = [one for one in between if older.seq < one.seq < newer.seq]
+        between = [one for one in between if self.place(older) < self.place(one) < newer.seq]
         assert not between, f"AL8: {between} stand between {older} and {newer}"
         self.places[newer] = self.place(older)
         if newer.verb is Verb.DELETE:

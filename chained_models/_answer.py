@@ -164,7 +164,17 @@ def heir(save: SaveHandle[Any]) -> SaveHandle[Any]:
         context=save.context.copy(),
         delivery=save.delivery,
     )
-    for fact in ("snapshot", "update_fields", "always", "slots", "discard", "doubted", "coalesce", "on_conflict"):
+    for fact in (
+        "snapshot",
+        "update_fields",
+        "always",
+        "slots",
+        "discard",
+        "doubted",
+        "coalesce",
+        "on_conflict",
+        "own",
+    ):
         setattr(one, fact, getattr(save, fact))
     return one
 

@@ -150,6 +150,6 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
             return save.update_fields & values.keys()
         case Method.UPDATE | Method.PATCH:
             differ = differing(values, save.facts.base)
-            return differ if method is Method.UPDATE else differ | (save.always & values.keys())
+            return differ | (save.always & values.keys())
         case Method.DELETE | Method.READ:
             return frozenset()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chained_models import Coalesce, Guarantee, OnConflict, OnFailure, _answer, _records
+from chained_models import Coalesce, Guarantee, OnConflict, OnFailure, _answer, _intake, _records
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine
 from chained_models._records import Records
@@ -80,9 +80,9 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "children do not wait": (
         Records, "reserve", lambda right: lambda self, save, *args, **given: (setattr(save, "waits", 0), right(self, save, *args, **given))[1], "DE1|V15"),
     "a failed parent is taken for a saved one": (
-        _records, "lost", lambda right: lambda save, parent: None, "DE1"),
+        _intake, "lost", lambda right: lambda save, parent: None, "DE1"),
     "the end of a parent is told to nobody": (
-        Records, "parent_ended", lambda right: lambda self, child, parent: [], "V15|Stuck"),
+        Records, "parent_ended", lambda right: lambda self, child, parent, error: [], "V15|Stuck"),
     "the older one stays where its place was taken": (
         _records, "absorb", lambda right: lambda older, newer: setattr(newer, "snapshot", older.snapshot), "V4|V12|recursion"),
     "an attempted save is replaced": (

@@ -1,4 +1,4 @@
-"""Queues of any work for claims: the ported jQuery Message Queuing and CallQueue."""
+"""Queues of any work for claims: ours, and the ported jQuery Message Queuing and CallQueue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from chained_models import CallChain, Dispatcher
+
+from .by_hand import HandDriver
 from .ports import CallQueue, JqmqQueue
 
 
@@ -161,3 +164,84 @@ class CallQueues(Worked):
 
     def close(self) -> None:
         """Nothing is left behind."""
+
+
+class OurQueues(Worked):
+    """A `CallChain`, as jQuery Message Queuing is used."""
+
+    def __init__(
+        self, *, manual: bool = False, delay: float = 0.0, batch: int = 1, timeout: float | None = None
+    ) -> None:
+        super().__init__()
+        self._driver = HandDriver()
+        self._dispatcher = Dispatcher(self._driver)
+        self._handles: dict[str, Any] = {}
+        self.calls = CallChain(
+            self._with_turn if manual else self._alone,
+            manual=manual,
+            delay=delay,
+            batch=batch,
+            timeout=timeout,
+            dispatcher=self._dispatcher,
+        )
+        self.calls.on("complete", self._completed)
+
+    def add(self, item: Any, **options: Any) -> Any:
+        handle = self.calls.add(item, **options)
+        self._handles[handle.id] = handle
+        return handle.id
+
+    def extend(self, items: list[Any]) -> None:
+        self.calls.extend(items)
+
+    def pause(self) -> None:
+        self.calls.pause()
+
+    def resume(self) -> None:
+        self.calls.resume()
+
+    def clear(self) -> None:
+        self.calls.clear()
+
+    def update(self, **options: Any) -> None:
+        self.calls.update(**options)
+
+    def size(self) -> int:
+        return len(self.calls)
+
+    def index(self, item: Any) -> int:
+        return self.calls.index(item)
+
+    def cancel(self, id: Any) -> None:
+        self.calls.cancel(id)
+
+    def outcome(self, id: Any) -> str | None:
+        """How a call ended."""
+        outcome = self._handles[id].outcome
+        return None if outcome is None else outcome.name
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._driver.advance(seconds)
+
+    @property
+    def timers(self) -> int:
+        """Timers that are running."""
+        return len(self._driver.alarms)
+
+    def close(self) -> None:
+        """Give up what is left."""
+        self._dispatcher.close(0)
+
+    def _with_turn(self, item: Any, turn: Any) -> None:
+        self._hand(item, turn.done, turn.retry)
+
+    def _alone(self, item: Any) -> None:
+        self._hand(item, lambda: None, lambda: None).running = False
+
+
+class OurCalls(OurQueues):
+    """A `CallChain`, as CallQueue is used."""
+
+    def __init__(self, *, timeout: float = 5.0) -> None:
+        super().__init__(manual=True, timeout=timeout)

@@ -254,6 +254,19 @@ def test_an6_sending_a_queued_save_does_not_set_the_model_back(world: Any) -> No
     assert models.value(page, "title") == "typed since", "the copy was written back"
 
 
+@the_original_breaks("not what is stored", on=RollingBackModels)
+def test_an6_going_back_after_two_failures_goes_back_to_what_is_stored(world: Any) -> None:
+    """AN6: not to what was there before the last of them, which was refused as well."""
+    models = world()
+    page = models.stored()
+    models.save(page, {"title": "b"})
+    models.save(page, {"title": "c"})
+    models.wire.refuse(REFUSED)
+    models.wire.refuse(REFUSED)
+    models.go_back(page)
+    assert models.value(page, "title") == "a", "not what is stored"
+
+
 # Creates and deletes
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from .claims import both
 from .models import REFUSED, BackboneModels, OurModels
-from .queues import CallQueues, JqmqQueues
-from .servers import ControlledRequests
+from .queues import CallQueues, JqmqQueues, OurCalls, OurQueues
+from .servers import ControlledRequests, OurRequests
 
 backbone = both(OurModels, BackboneModels)
-jqmq = both(None, JqmqQueues)
-callqueue = both(None, CallQueues)
-requestcontroller = both(None, ControlledRequests)
+jqmq = both(OurQueues, JqmqQueues)
+callqueue = both(OurCalls, CallQueues)
+requestcontroller = both(OurRequests, ControlledRequests)
 
 
 # Backbone.js chained-save model

@@ -6,9 +6,9 @@ from typing import Any
 
 from .claims import ours_alone
 from .models import boom
-from .queues import JqmqQueues, Turn
+from .queues import JqmqQueues, OurQueues, Turn
 
-the_original_breaks = ours_alone(None, JqmqQueues)
+the_original_breaks = ours_alone(OurQueues, JqmqQueues)
 
 
 @the_original_breaks("two items are out at once")

@@ -6,8 +6,10 @@ its turn with a snapshot of the attributes as they are now.
 
 from __future__ import annotations
 
+from ._call import Turn
 from ._lane import Lane
 from ._states import SaveState
+from .calls import CallChain
 from .chain import Chain
 from .dispatcher import Dispatcher
 from .events import SaveEvent, on
@@ -17,6 +19,7 @@ from .exceptions import (
     BackendError,
     BaseUnknown,
     ChainedModelsError,
+    ChainFull,
     Conflict,
     Deleted,
     DispatcherClosed,
@@ -28,6 +31,7 @@ from .exceptions import (
     MaskedSecret,
     MissingExtra,
     MissingIdentity,
+    NotApplied,
     NotBound,
     Rejected,
     ReservedName,
@@ -44,7 +48,7 @@ from .exceptions import (
 from .handle import Handle, SaveHandle
 from .mixin import ChainedSaveMixin
 from .operation import Answer, Guarantee, Method, Operation
-from .policies import OnFailure, Outcome, RetryPolicy
+from .policies import Coalesce, OnConflict, OnFailure, Outcome, Overflow, RetryPolicy
 from .process import default_dispatcher, flush, set_default_dispatcher
 from .protocols import AsyncBackend, Backend
 
@@ -56,9 +60,12 @@ __all__ = [
     "Backend",
     "BackendError",
     "BaseUnknown",
+    "CallChain",
     "Chain",
+    "ChainFull",
     "ChainedModelsError",
     "ChainedSaveMixin",
+    "Coalesce",
     "Conflict",
     "Deleted",
     "Dispatcher",
@@ -75,10 +82,13 @@ __all__ = [
     "Method",
     "MissingExtra",
     "MissingIdentity",
+    "NotApplied",
     "NotBound",
+    "OnConflict",
     "OnFailure",
     "Operation",
     "Outcome",
+    "Overflow",
     "Rejected",
     "ReservedName",
     "RetryPolicy",
@@ -87,6 +97,7 @@ __all__ = [
     "SaveState",
     "SnapshotError",
     "Stuck",
+    "Turn",
     "Unauthenticated",
     "Unavailable",
     "UnsupportedBackend",

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from . import events
-from ._delivery import Delivery
+from ._delivery import Deliveries, Delivery
 from ._merge import Merged
 from ._weakmap import WeakIdMap
 from .events import EventName, Receiver, SaveEvent
-from .handle import SaveHandle
+from .handle import Handle
 
 __all__ = ["Announcer"]
 
 logger = logging.getLogger("chained_models")
 
+_OF_LANES = frozenset({"long_running", "congested", "recovered"})
 _METHODS = {"sync": "on_sync", "error": "on_error", "abandoned": "on_error"}
 
 
@@ -36,8 +37,9 @@ class Announcer:
     """
 
     def __init__(self, post: Callable[[Callable[[], None]], object] | None) -> None:
-        self._target = None if post is None else Delivery(post, threading.get_ident())
-        self._loops: WeakIdMap[Any, Delivery] = WeakIdMap()  # which may be looked through while it grows
+        self.deliveries = Deliveries()
+        self._target = None if post is None else Delivery(post, threading.get_ident(), among=self.deliveries)
+        self._loops: WeakIdMap[Any, Delivery] = WeakIdMap()
         self._here = _Here()
         self.leaving = False
         """The interpreter ends: targets come no more."""
@@ -62,28 +64,21 @@ class Announcer:
             return None
         delivery = self._loops.get(loop)
         if delivery is None:
-            delivery = self._loops.setdefault(loop, _to_loop(loop))
+            delivery = self._loops.setdefault(loop, _to_loop(loop, self.deliveries))
+        delivery.thread = threading.get_ident()  # it may have gone on in another one
         return delivery
 
-    def delivery_here(self) -> Delivery | None:
-        """The delivery whose calls are to be made in this thread, if there is one."""
-        delivery = self.delivery()
-        return delivery if delivery is not None and delivery.thread == threading.get_ident() else None
-
     def rescue(self) -> None:
-        """Make the calls of targets that will never come."""
-        if self._loops:
-            for delivery in list(self._loops.values()):
-                delivery.rescue()
-        if self.leaving and self._target is not None:
-            self._target.make_calls()
+        """Make the calls of targets that will never come; not inside another one, whoever makes that goes on with them."""
+        if not self.receiving:
+            self.deliveries.rescue(leaving=self.leaving)
 
-    def here(self, save: SaveHandle[Any]) -> bool:
+    def here(self, save: Handle[Any]) -> bool:
         """Whether what concerns this save is to be done in this thread."""
         delivery: Delivery | None = save.delivery
         return delivery is None or self.leaving or delivery.thread == threading.get_ident()
 
-    def tell(self, name: EventName, save: SaveHandle[Any], **about: Any) -> None:
+    def tell(self, name: EventName, save: Handle[Any], **about: Any) -> None:
         """Announce something that nothing waits for, where it wants to be heard."""
         if not self._receivers(name, save):
             return
@@ -93,7 +88,7 @@ class Announcer:
             self.deliver(save, lambda: void(self.emit(name, save, **about)))
 
     @staticmethod
-    def deliver(save: SaveHandle[Any], call: Callable[[], None]) -> None:
+    def deliver(save: Handle[Any], call: Callable[[], None]) -> None:
         """Have `call` made by the target of `save`. If that is gone it is made here; what interrupts it is kept for later."""
         try:
             save.delivery.put(call)
@@ -103,7 +98,7 @@ class Announcer:
     def emit(
         self,
         name: EventName,
-        save: SaveHandle[Any],
+        save: Handle[Any],
         *,
         error: BaseException | None = None,
         delay: float | None = None,
@@ -114,29 +109,33 @@ class Announcer:
         if not receivers:
             return False
         taken, kept = ((), ()) if merged is None else (merged.taken, merged.kept)
-        event = SaveEvent(name, save, save.attempts, error, delay, taken, kept)
+        lane = save.port.lane.lane if name in _OF_LANES else None
+        event = SaveEvent(name, save, save.attempts, error, delay, taken, kept, lane)
         with self:
             save.interrupt = events.notify(receivers, event) or save.interrupt
         return True
 
-    def listened_to(self, save: SaveHandle[Any]) -> bool:
+    def listened_to(self, save: Handle[Any]) -> bool:
         """Whether somebody may be called when this save has ended."""
         return (
             bool(events.everywhere)
-            or save.facts.receivers is not None
+            or save.receivers is not None
             or bool(save._done_callbacks)
-            or any(hasattr(type(save.model), method) for method in _METHODS.values())
+            or any(hasattr(type(save.subject), method) for method in _METHODS.values())
             or not self.here(save)
         )
 
     @staticmethod
-    def _receivers(name: EventName, save: SaveHandle[Any]) -> list[Receiver]:
-        receivers = list(events.everywhere.of(name, save.model))
-        if save.facts.receivers is not None:
-            receivers += save.facts.receivers.of(name, save.model)
+    def _receivers(name: EventName, save: Handle[Any]) -> list[Receiver]:
+        subject = save.subject
+        receivers = list(events.everywhere.of(name, subject))
+        if name == "congested" and (on_congested := save.port.lane.lane.on_congested) is not None:
+            receivers.insert(0, on_congested)
+        if save.receivers is not None:
+            receivers += save.receivers.of(name, subject)
         method = _METHODS.get(name)
         # Asked of the class first: what a `__getattr__` of the model's raises must not end the chain.
-        own = None if method is None or not hasattr(type(save.model), method) else getattr(save.model, method)
+        own = None if method is None or not hasattr(type(subject), method) else getattr(subject, method)
         return [*receivers, own] if callable(own) else receivers
 
 
@@ -150,7 +149,7 @@ def running_loop() -> Any:
     return None if asyncio is None else asyncio._get_running_loop()
 
 
-def _to_loop(loop: Any) -> Delivery:
+def _to_loop(loop: Any, among: Deliveries) -> Delivery:
     # Weakly, or the value would keep its own key.
     reference = weakref.ref(loop)
 
@@ -164,4 +163,8 @@ def _to_loop(loop: Any) -> Delivery:
         target = reference()
         return target is None or target.is_closed()
 
-    return Delivery(post, threading.get_ident(), closed)
+    def away() -> bool:
+        target = reference()
+        return target is not None and target.is_running() and target is not running_loop()
+
+    return Delivery(post, threading.get_ident(), closed, away, among=among)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._dependencies import fill_slots
 from ._merge import Merged, assign_answer, became
 from ._record import Verb
-from ._snapshot import MISSING, Snapshot, same
+from ._snapshot import MISSING, Snapshot, carried, same
 from .binding import Bound, as_identity
 from .handle import SaveHandle
 from .operation import Answer, Method
 from .policies import Outcome
 
-__all__ = ["as_answer", "merge", "succeed", "understand"]
+__all__ = ["as_answer", "carried_values", "fitting", "heir", "known", "merge", "sent_by", "succeed", "understand"]
 
 logger = logging.getLogger("chained_models")
 
@@ -42,10 +43,18 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
 
     One that does not fit leaves the save as saved as it is, unmerged and logged: the write has happened.
     """
+    if save.verb is Verb.DELETE:
+        answer.identity = None
+        return
+    values = fitting(save, answer)
+    if values is not None:
+        save.understood = values
+
+
+def fitting(save: SaveHandle[Any], answer: Answer) -> Mapping[str, Any] | None:
+    """The answer's values in field types, its identity being made the one it shall be known by; None if it does not fit."""
     bound: Bound = save.binding
     given, answer.identity = answer.identity, None
-    if save.verb is Verb.DELETE:
-        return
     load, model_type = bound.adapter.load, bound.model.type
     try:
         values = dict(load(model_type, answer.values)) if answer.values else {}
@@ -57,8 +66,8 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
     except Exception as error:  # noqa: BLE001 - adapters and models raise what they like
         # Neither the values nor the error's text: both may hold what must not be in a log.
         logger.warning("%s: the answer does not fit the model (%s), so it is not merged", save, type(error).__name__)
-        return
-    save.understood = values
+        return None
+    return values
 
 
 def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
@@ -67,20 +76,63 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
     with facts.latch:
         if save.operation is None:
             # It never got to be sent, so the next save of the object follows the one before it.
+            if outcome in (Outcome.FAILED, Outcome.ABANDONED):
+                _refuse_unsent(save)
             if facts.last is save:
                 last: SaveHandle[Any] | None = save
                 while last is not None and last.operation is None and last.outcome is not None:
                     last.before, last = None, last.before  # or one cancelled handle would keep all the others
                 facts.last = last if last is not None and last.became is None else None
             return Merged()
+        if outcome is Outcome.SUPERSEDED:
+            return _hand_over(save)
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values
+            if save.slots:
+                filled = fill_slots(save, save.snapshot)
+                about = {name: value for name, (_, value) in save.slots.items()}
+                _assign(save, lambda model: assign_answer(save.binding.adapter, model, about, filled))
+            facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
-                facts.forget(_sent(save), version=save.operation.version is not None)
+                facts.forget(sent_by(save), version=save.operation.version is not None)
             if facts.last is save:
                 facts.last = None
             return Merged()
         return _merge_answer(save)
+
+
+def _refuse_unsent(save: SaveHandle[Any]) -> None:
+    """It failed before it could be sent. It may be retried by hand, so what it would have carried is worked out now."""
+    if save.attempts:  # all in front of it are over
+        values = carried_values(save)
+        save.moves, save.before = ((save.snapshot, values),), None
+    else:
+        values = save.snapshot
+    if save.verb in (Verb.SAVE, Verb.PATCH):
+        names = save.update_fields
+        save.facts.refuse(values if names is None else {name: values[name] for name in names if name in values})
+
+
+def carried_values(save: SaveHandle[Any]) -> Snapshot:
+    """The snapshot, with what earlier answers made of values that the user has not touched since.
+
+    Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
+    may be many. The links are cut on the way, so that one handle does not keep a thousand others.
+    """
+    line = [save]
+    while (before := line[-1].before) is not None and before.became is None:
+        line.append(before)
+    values: Snapshot = {}
+    for one in reversed(line):
+        before = one.before
+        values = one.snapshot
+        if before is not None and before.became is not None:
+            values = carried(values, before.snapshot, before.became)
+        for about, now in one.moves:
+            values = carried(values, about, now)
+        if one is not save:
+            one.became, one.before = values, None
+    return values
 
 
 def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
@@ -94,11 +146,73 @@ def succeed(successor: SaveHandle[Any], failed: SaveHandle[Any]) -> None:
         facts.last = successor
 
 
+def heir(save: SaveHandle[Any]) -> SaveHandle[Any]:
+    """A new save of the same object, by the same rules, for whoever takes the place of `save`."""
+    one = SaveHandle(
+        save._host,
+        work=save.work,
+        model=save.model,
+        verb=save.verb,
+        port=save.port,
+        backend=save.backend,
+        record=save.record.current(),
+        facts=save.facts,
+        binding=save.binding,
+        policy=save.policy,
+        timeout=save.timeout,
+        on_failure=save.on_failure,
+        context=save.context.copy(),
+        delivery=save.delivery,
+    )
+    for fact in ("snapshot", "update_fields", "always", "slots", "discard", "doubted", "coalesce", "on_conflict"):
+        setattr(one, fact, getattr(save, fact))
+    return one
+
+
+def _hand_over(save: SaveHandle[Any]) -> Merged:
+    """After a conflict: merge what was found stored, as a refresh would, so that what waits builds on it."""
+    facts, operation, successor = save.facts, save.operation, save.superseded_by
+    assert operation is not None
+    save.became = operation.values
+    if facts.last is save:
+        facts.last = None
+    succeed(successor, save)
+    theirs, successor.theirs = successor.theirs, None
+    if theirs is None:
+        return Merged()
+    base = known(save) or {}
+    unseen = {
+        name: base.get(name, MISSING)
+        for name, value in theirs.values.items()
+        if not same(value, base.get(name, MISSING)) and not same(value, operation.values.get(name, MISSING))
+    }
+    one = facts.last
+    while one is not None and one is not successor and one.operation is None and one.became is None:
+        one.unseen = {**unseen, **one.unseen}
+        one = one.before
+    facts.confirm({}, theirs.values, theirs.version)
+    return _give(save, operation.values, theirs.taken, theirs.values)
+
+
+def known(save: SaveHandle[Any]) -> Snapshot | None:
+    """What the object knew to be stored when the snapshot of `save` was taken; None if it knew nothing."""
+    base: Snapshot | None = save.facts.base
+    return {**(base or {}), **save.unseen} if save.unseen else base
+
+
+def _halted(save: SaveHandle[Any]) -> SaveHandle[Any] | None:
+    """The save of the same object that stopped the chain, if it was never sent, and so may still be moved."""
+    halted: Any = None if save.chain is None else save.chain.halted
+    return halted if halted is not None and halted.facts is save.facts and halted.operation is None else None
+
+
 def _first_waiting(last: SaveHandle[Any] | None) -> SaveHandle[Any] | None:
-    """Of the saves of one object, the first that was not sent yet."""
+    """Of the saves of one object, the first that was not sent yet, and still may be."""
     first = None
     while last is not None and last.operation is None and last.became is None:
-        first, last = last, last.before
+        if last.outcome is None:
+            first = last
+        last = last.before
     return first
 
 
@@ -111,7 +225,11 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         return Merged()
     model_type = save.binding.model.type
     understood = _of_the_same(save, save.understood or {})
-    sent, about = _sent(save), _about(save)
+    sent, about = sent_by(save), _about(save)
+    if save.slots:
+        filled = fill_slots(save, save.snapshot)
+        understood = {**filled, **understood}
+        about = {**about, **{name: save.snapshot.get(name, MISSING) for name in filled}}
     if save.identity is not None and save.binding.identity_in(save.snapshot) is None:
         # Also one that was not answered just now, but late, by a create that had been abandoned.
         parts = save.binding.parts(save.identity)
@@ -120,21 +238,35 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
     save.became = became(operation.values, about, answered)
     facts.confirm(sent, answered, save.answer.version)
-    if save.passes_halt and (overtaken := _first_waiting(facts.last)) is not None:
+    if save.discard:
+        facts.failed = {}
+    if save.passes_halt and (overtaken := _first_waiting(facts.last) or _halted(save)) is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
-    stored, discard, seq = {**sent, **answered}, save.discard, save.seq
+    return _give(save, about, understood, {**sent, **answered})
+
+
+def _give(save: SaveHandle[Any], about: Snapshot, understood: Mapping[str, Any], stored: Snapshot) -> Merged:
+    """Give the object what was answered: now, or when the thread that works with it comes along."""
+    facts, adapter, discard, seq = save.facts, save.binding.adapter, save.discard, save.seq
 
     def assign(model: Any) -> Merged:
         merged = assign_answer(adapter, model, about, understood, discard=discard)
         if adapter.origin(model) is not None and save.port.is_home(model):  # its library keeps an account of its own
             adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
+            if (origin := adapter.origin(model)) is not None:
+                facts.outdo(origin, stored)
         if facts.last is not None and facts.last.seq == seq:
             facts.last = None
         return merged
 
-    if adapter.attached(save.model) and facts.thread != threading.get_ident():
+    return _assign(save, assign)
+
+
+def _assign(save: SaveHandle[Any], assign: Callable[[Any], Merged]) -> Merged:
+    """Assign to the object, or leave it for the thread that works with it."""
+    if save.binding.adapter.attached(save.model) and save.facts.thread != threading.get_ident():
         # Weakly, for what is kept beside an object must not keep it alive.
-        facts.defer(weakref.ref(save.model), assign)
+        save.facts.defer(weakref.ref(save.model), assign)
         return Merged()
     return assign(save.model)
 
@@ -152,7 +284,7 @@ def _of_the_same(save: SaveHandle[Any], understood: Mapping[str, Any]) -> Mappin
     return {name: value for name, value in understood.items() if name not in other}
 
 
-def _sent(save: SaveHandle[Any]) -> Snapshot:
+def sent_by(save: SaveHandle[Any]) -> Snapshot:
     """The values that this save carried to the backend."""
     operation = save.operation
     assert operation is not None
@@ -169,4 +301,4 @@ def _about(save: SaveHandle[Any]) -> Snapshot:
     """The values that the answer is about: what was sent, else the base, else, without a base, the values at the call."""
     assert save.operation is not None
     base = save.facts.base
-    return save.operation.values if base is None else {**base, **_sent(save)}
+    return save.operation.values if base is None else {**base, **sent_by(save)}

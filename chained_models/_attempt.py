@@ -10,13 +10,16 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-from ._answer import as_answer, understand
+from ._answer import as_answer, carried_values, understand
+from ._dependencies import fill_slots
 from ._machine import time_left
-from ._snapshot import Snapshot, carried, differing
+from ._resolve import resolve, unseen_clash, verified, verifies
+from ._snapshot import Snapshot, differing
 from .binding import Bound
-from .exceptions import BackendError, BaseUnknown, Gone, IdentityChanged, InDoubt, Rejected
+from .exceptions import BackendError, BaseUnknown, Conflict, Gone, IdentityChanged, InDoubt, Rejected
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
+from .policies import OnConflict
 from .protocols import Call
 
 __all__ = ["execute"]
@@ -30,6 +33,8 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
         announce: Called just before the backend is.
     """
     operation = save.operation
+    if save.orphaned is not None:
+        raise save.orphaned
     if operation is None:
         operation = _bind(save)
         if operation is None:
@@ -48,18 +53,38 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
     save.record.current().sent(operation.method)
     operation.attempt = save.attempts
     operation.timeout = min(save.timeout, time_left(save))
+    answer: Answer | None = None
+    if save.doubted and verifies(save):
+        answer = yield from verified(save)
+        if answer is None and save.attempts > 1:  # else it is a retry by hand: somebody has decided to send it again
+            raise InDoubt(f"{save}: the backend does not know either whether it was applied")
+    if answer is None:
+        try:
+            answer = yield from _sent(save, operation, announce)
+        except Conflict as conflict:
+            return (yield from resolve(save, conflict))
+        except InDoubt:
+            answer = (yield from verified(save)) if verifies(save) else None
+            if answer is None:
+                raise
+    understand(save, answer)
+    return answer
+
+
+def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+    """Have it carried out."""
+    clash = unseen_clash(save)
+    if clash is not None:
+        raise clash
     announce()
     try:
-        returned = yield partial(save.backend.execute, operation), operation.timeout
+        return as_answer((yield partial(save.backend.execute, operation), operation.timeout))
     except Gone:
         if operation.method is not Method.DELETE:
             raise
-        returned = None  # it is not there: that is what was wanted
+        return Answer()  # it is not there: that is what was wanted
     except TimeoutError as error:
         raise InDoubt(f"no answer within {operation.timeout:g} s") from error
-    answer = as_answer(returned)
-    understand(save, answer)
-    return answer
 
 
 def _bind(save: SaveHandle[Any]) -> Operation | None:
@@ -69,7 +94,9 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     method = record.method(save.verb, force_insert=save.force_insert)
     if method is None:
         return None
-    values = _values(save)
+    values = carried_values(save)
+    if save.slots:
+        values = {**values, **fill_slots(save, values)}
     identity = record.identity
     if identity is not None:
         given = bound.identity_in(values)
@@ -92,7 +119,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         identity=identity,
         values=values,
         changed=changed,
-        version=save.facts.version,
+        version=None if save.unconditional else save.facts.version,
         idempotency_key=save.idempotency_key,
     )
 
@@ -104,10 +131,11 @@ def check_version(save: SaveHandle[Any]) -> None:
         BaseUnknown: The version is not known.
     """
     bound: Bound = save.binding
-    if save.facts.version is None and not save.force_insert and bound.adapter.versioned(bound.model.type):
+    needless = save.force_insert or save.unconditional or save.on_conflict is OnConflict.OVERWRITE
+    if save.facts.version is None and not needless and bound.adapter.versioned(bound.model.type):
         raise BaseUnknown(
             f"{save.record.current()} has a version column, and it is not known which version is stored; refresh() it "
-            "first, or say mark_saved(version)"
+            "first, say mark_saved(version), or bind the class with on_conflict=OnConflict.OVERWRITE"
         )
 
 
@@ -118,28 +146,7 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
         case Method.PATCH if save.update_fields is not None:
             return save.update_fields & values.keys()
         case Method.UPDATE | Method.PATCH:
-            return differing(values, save.facts.base)
+            differ = differing(values, save.facts.base)
+            return differ if method is Method.UPDATE else differ | (save.always & values.keys())
         case Method.DELETE | Method.READ:
             return frozenset()
-
-
-def _values(save: SaveHandle[Any]) -> Snapshot:
-    """The snapshot, with what earlier answers made of values that the user has not touched since.
-
-    Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
-    may be many. The links are cut on the way, so that one handle does not keep a thousand others.
-    """
-    line = [save]
-    while (before := line[-1].before) is not None and before.became is None:
-        line.append(before)
-    values: Snapshot = {}
-    for one in reversed(line):
-        before = one.before
-        values = one.snapshot
-        if before is not None and before.became is not None:
-            values = carried(values, before.snapshot, before.became)
-        for about, now in one.moves:
-            values = carried(values, about, now)
-        if one is not save:
-            one.became, one.before = values, None
-    return values

@@ -10,28 +10,31 @@ next attempt starts.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import random
 from typing import Any
 
-from . import _attempt
 from ._announcer import Announcer
-from ._answer import merge
-from ._lane import Lane, LaneState
+from ._dependencies import final
+from ._lane import Lane, LaneState, Renew, Signal
 from ._ledger import Ledger
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
 from ._merge import Merged
+from ._pace import Rest, Unrest
+from ._vigil import Vigil
 from ._waiting import Patience
+from ._why import reasons, sentence
 from .drivers import Drivers
 from .events import EventName
-from .exceptions import WouldDeadlock
-from .handle import SaveHandle
+from .exceptions import Unauthenticated, WouldDeadlock
+from .handle import Handle
 from .operation import Answer, Guarantee
 from .policies import Outcome, Ruling
-from .protocols import Driver, Job, Steps, guarantee_of
+from .protocols import Driver, Job, Steps
 
 __all__ = ["Engine"]
 
@@ -41,6 +44,7 @@ _EVENT_FOR: dict[Outcome, EventName] = {
     Outcome.SAVED: "sync",
     Outcome.FAILED: "error",
     Outcome.ABANDONED: "abandoned",
+    Outcome.SUPERSEDED: "superseded",
     Outcome.CANCELLED: "cancelled",
 }
 
@@ -87,13 +91,15 @@ class Engine:
     Args:
         drivers: Where the work runs.
         announcer: Tells receivers.
+        stuck_after: Seconds after which a chain that cannot go on by itself says so.
     """
 
-    def __init__(self, drivers: Drivers, announcer: Announcer) -> None:
+    def __init__(self, drivers: Drivers, announcer: Announcer, stuck_after: float = math.inf) -> None:
         self.ledger = Ledger()
         self.deciding = _Deciding(self.ledger, drivers.now)
         self.announcer = announcer
         self.patience = Patience(drivers, announcer)
+        self.vigil = Vigil(self.deciding, self.ledger, stuck_after, partial(announcer.tell, "stuck"))
         self._lanes: weakref.WeakValueDictionary[int, LaneState[Chain]] = weakref.WeakValueDictionary()
 
     def lane_state(self, lane: Lane) -> LaneState[Chain]:
@@ -109,35 +115,53 @@ class Engine:
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
         _start(self._carry_out(effects))
-        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled)])
+        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled | Signal)])
 
     def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
+        if self.vigil.due:
+            self.vigil.arrange()
         jobs: Jobs = []
         behind: Jobs = []
+        signals: list[Signal] = []
         effects = list(effects)
         settled = [effect for effect in effects if isinstance(effect, Settled)]
-        ended = {one.save.record.current() for one in settled}
+        ended = {one.save.thing for one in settled}
         for effect in effects:
             match effect:
                 case Start(save, token):
                     driver = save.port.driver
                     # One of the same thing (it was moved here from another chain) builds on the answer that is merged first.
-                    line = behind if save.record.current() in ended else jobs
+                    line = behind if save.thing in ended else jobs
                     # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
                     line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
-                    if driver.overlaps:
-                        self._look_after(save.port.lane, driver, driver.now() + min(save.timeout, time_left(save)))
+                    if driver.overlaps or save.manual:
+                        lane = save.port.lane
+                        wait = min(save.timeout, time_left(save), lane.lane.long_after)
+                        self._look_after(lane, driver, driver.now() + wait)
                 case Wake(save, token, delay):
                     driver = save.port.driver
                     driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
+                case Rest(save, token, delay):
+                    self._rest(save, token, delay)
+                case Unrest(say):
+                    say()
+                case Renew(save, token):
+                    driver = save.port.driver
+                    jobs.append((driver, Job(partial(self._renew, save, token), save.context.copy())))
+                    if driver.overlaps:
+                        self._look_after(save.port.lane, driver, driver.now() + save.timeout)
+                case Signal():
+                    signals.append(effect)
                 case Settled() | Idle():
                     pass
-        if any(self.announcer.listened_to(one.save) for one in settled):
+        if signals or any(self.announcer.listened_to(one.save) for one in settled):
             # Attempts of other chains do not wait for the receivers of this one, if they run beside them. Where there are
             # none it is not worth another thread.
             _start([(driver, job) for driver, job in jobs if driver.overlaps])
             jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
+        for signal in signals:
+            self.announcer.tell(signal.name, signal.save)
         for one in settled:
             if self.announcer.here(one.save):
                 jobs += self._finish(one.save, release=one.release)
@@ -146,42 +170,64 @@ class Engine:
                 behind = []
         return jobs + behind
 
-    def _attempt(self, save: SaveHandle[Any], token: int) -> Steps:
+    def _attempt(self, save: Handle[Any], token: int) -> Steps:
         """One attempt, as a job."""
         answer: Answer | None = None
         error: BaseException | None = None
+        together = (save, *save.riders)
+        is_open = False
         try:
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
-                answer = yield from _attempt.execute(save, partial(self.announcer.tell, "request", save))
+                answer = yield from save.work.attempt(save, partial(self.announcer.tell, "request", save))
+                is_open = answer is None
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
-        jobs = self._completed(save, token, answer, error)
-        interrupt = save.interrupt if isinstance(error, Exception) or error is None else error
-        save.interrupt = None
-        mine = save.port.driver if interrupt is None else None
-        _start([(driver, job) for driver, job in jobs if driver is not mine])
-        if interrupt is not None:
-            raise interrupt
-        return [job for driver, job in jobs if driver is mine]
+        jobs = self._left_open(save, token) if is_open else self._completed(save, token, answer, error)
+        return _following(together, jobs, error)
 
-    def _completed(self, save: SaveHandle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
-        guarantee = Guarantee.PLAIN if error is None else _guarantee(save)
+    def end(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> None:
+        """An attempt that was left open, or will be, is over; if it no longer counts, that is told and changes nothing."""
+        together = (save, *save.riders)
+        _start(self._completed(save, token, answer, error))
+        _raise_interrupt(together)
+
+    def again(self, save: Handle[Any], token: int) -> None:
+        """An attempt that was left open, or will be, is to be made once more; else as :meth:`end`."""
         with self.deciding as ledger:
-            effects, verdict, current = ledger.completed(save, token, answer, error, guarantee, random())
+            effects = ledger.machine.again(save, token)
+            delay = None if effects is None or save.pace is None else save.pace.options.delay
+            late = [] if effects is not None else ledger.machine.lane_resumed(save.port.lane)
+        self.announcer.tell("stale" if effects is None else "retry", save, delay=delay)
+        self.run(late if effects is None else effects)
+        _raise_interrupt([save])
+
+    def _left_open(self, save: Handle[Any], token: int) -> Jobs:
+        with self.deciding as ledger:
+            effects = ledger.machine.left_open(save, token)
+        return self._carry_out(effects)
+
+    def _completed(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
+        guarantee = Guarantee.PLAIN if error is None else save.work.guarantee(save)
+        can_renew = isinstance(error, Unauthenticated) and save.port.can_renew
+        with self.deciding as ledger:
+            effects, verdict, current = ledger.completed(
+                save, token, answer, error, guarantee, random(), can_renew=can_renew
+            )
         if not current:
             self.announcer.tell("stale", save, error=error)
         elif verdict is not None and verdict.ruling is Ruling.RETRY:
             self.announcer.tell("retry", save, error=error, delay=verdict.delay)
         elif verdict is not None and verdict.ruling is Ruling.HOLD:
-            logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
+            if save.port.lane.paused:
+                logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
             self.announcer.tell("retry", save, error=error)
             self.patience.changed()
         return self._carry_out(effects)
 
-    def _finish(self, save: SaveHandle[Any], *, release: bool) -> Jobs:
+    def _finish(self, save: Handle[Any], *, release: bool) -> Jobs:
         """Merge, tell, settle, and let the next one go. Returns the jobs that follow."""
         chain, outcome = save.chain, save.outcome
         assert chain is not None and outcome is not None
@@ -189,42 +235,83 @@ class Engine:
         with self.announcer:
             merged = self._merge(save, outcome)
             heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
-            if save.error is not None and not heard and not save.awaited:
+            if save.error is not None and not (heard or any(one.awaited for one in (save, *save.replaced))):
                 logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
-            try:
-                save.settle(save.model, save.error, cancelled=outcome is Outcome.CANCELLED)
-            except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
-                save.interrupt = interrupt
+            if outcome is not Outcome.SUPERSEDED:  # that one ends when the save does which took its place
+                for one in (save, *save.replaced):
+                    try:
+                        one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
+                    except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
+                        save.interrupt = interrupt
             if release:
                 with self.deciding as ledger:
                     effects = ledger.machine.released(chain)
             if effects and isinstance(effects[-1], Idle):
                 del effects[-1]
                 self.announcer.emit("idle", save)
+                save.work.idle(save)
         with self.deciding as ledger:
             ledger.finishing.discard(save.seq)
         self.patience.changed()
         return self._carry_out(effects)
 
     @staticmethod
-    def _merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
+    def _merge(save: Handle[Any], outcome: Outcome) -> Merged:
         try:
-            return merge(save, outcome)
+            return save.work.merge(save, outcome)
         except Exception as error:  # noqa: BLE001 - a model may do what it likes; the write has happened all the same
             logger.warning("%s: the answer could not be merged (%s)", save, type(error).__name__)
         except BaseException as interrupt:  # noqa: BLE001 - raised again when the chain has gone on
             save.interrupt = interrupt
         return Merged()
 
-    def _finish_there(self, save: SaveHandle[Any], behind: Jobs, *, release: bool) -> None:
+    def _finish_there(self, save: Handle[Any], behind: Jobs, *, release: bool) -> None:
         _start(self._finish(save, release=release) + behind)
         _raise_interrupt([save])
 
+    # Credentials
+
+    def _renew(self, save: Handle[Any], token: int) -> Steps:
+        """Let the backend of `save` renew its credentials, as a job: it holds no slot of the lane."""
+        error: BaseException | None = yield from save.port.renew(save.timeout)
+        return _following([save], self._renewed(save, token, error), error)
+
+    def _renewed(self, save: Handle[Any], token: int, error: BaseException | None) -> Jobs:
+        """Let the lane go on with the new credentials, or pause it."""
+        with self.deciding as ledger:
+            effects = ledger.renewed(save.port, token, renewed=error is None)
+        if effects is None:
+            return []  # it had been given up
+        if error is not None:
+            # Not the text of the error: it may hold what was sent to sign in.
+            problem = type(error).__name__
+            logger.warning(
+                "%s: its credentials were not renewed (%s); its lane is paused until resume()", save, problem
+            )
+        self.patience.changed()
+        return self._carry_out(effects)
+
     # Time
 
-    def _woke(self, save: SaveHandle[Any], token: int) -> list[Job]:
+    def _woke(self, save: Handle[Any], token: int) -> list[Job]:
         with self.deciding as ledger:
             effects = ledger.machine.woke(save, token)
+        self.run(effects)
+        return []
+
+    def _rest(self, save: Handle[Any], token: int, delay: float) -> None:
+        chain, pace, driver = save.chain, save.pace, save.port.driver
+        assert chain is not None and pace is not None
+        unrest = driver.wake_at(driver.now() + delay, partial(self._rested, chain, token))
+        with self.deciding:
+            if kept := pace.waking == token:
+                pace.unrest = unrest
+        if not kept:
+            unrest()
+
+    def _rested(self, chain: Chain, token: int) -> list[Job]:
+        with self.deciding as ledger:
+            effects = ledger.machine.rested(chain, token)
         self.run(effects)
         return []
 
@@ -244,16 +331,19 @@ class Engine:
             unlook()
 
     def _look(self, lane: LaneState[Chain], driver: Driver, when: float) -> list[Job]:
-        """Give up attempts that are over the time for all attempts."""
+        """Give up attempts that are over the time for all attempts, and renewals over theirs; see which take long."""
         saves = list(lane.slots.values())
-        guarantees = {save.seq: _guarantee(save) for save in saves}
+        guarantees = {save.seq: save.work.guarantee(save) for save in saves}
         with self.deciding as ledger:
             if when != lane.look_at:
                 return []  # another look has been arranged since
             lane.look_at = float("inf")
             effects, next_look = ledger.overdue(lane, guarantees)
+            late = [(save, token) for token, (save, ends) in lane.renewing.items() if ledger.machine.now >= ends]
         if next_look is not None:
             self._look_after(lane, driver, next_look)
+        for save, token in late:
+            _start(self._renewed(save, token, TimeoutError()))
         self.run(effects)
         return []
 
@@ -264,11 +354,13 @@ class Engine:
                 effects = ledger.machine.lane_resumed(state)
             self.run(effects)
 
-    def look_no_more(self) -> None:
-        """Take back the timers of lanes where nothing is in flight that could still be given up."""
+    def look_no_more(self, only: LaneState[Chain] | None = None) -> None:
+        """Take back the timers of lanes, or of one, where nothing is in flight that could still be given up."""
         with self.deciding as ledger:
             current = ledger.machine.is_current
-            lanes = [lane for lane in self._lanes.values() if lane.look_at != float("inf")]
+            lanes = [
+                lane for lane in (self._lanes.values() if only is None else [only]) if lane.look_at != float("inf")
+            ]
             lanes = [lane for lane in lanes if not any(current(save, token) for token, save in lane.slots.items())]
             for lane in lanes:
                 lane.look_at = float("inf")
@@ -282,38 +374,64 @@ class Engine:
         chains = self.ledger.machine.chains
         return chains.values() if key is None else [chains[key]] if key in chains else []
 
-    def unfinished(self, key: Any, last: int) -> tuple[bool, list[SaveHandle[Any]]]:
+    def unfinished(self, key: Any, last: int) -> tuple[bool, list[Handle[Any]]]:
         """Whether there is still something to wait for, and what cannot move by itself."""
         held: list[Any] = []
+        known: set[Chain] = set()
         with self.deciding as ledger:
             if key is None and any(seq <= last for seq in ledger.finishing):
                 return True, held
             for chain in self.chains(key):
-                if chain.finishing is not None and chain.finishing.seq <= last:
+                if chain.finishing is not None and chain.finishing.place <= last:
                     return True, held
                 if not _reaches_back(chain, last):
                     continue
-                halted = chain.halted is not None and chain.active is None and chain.startable() is None
-                if chain.lane.holds(chain.active) or not (halted or chain.paused or chain.lane.lane.paused):
+                if self._moves(chain, known):
                     return True, held
-                held += [save for save in chain.saves.values() if save.seq <= last]
+                held += [save for save in chain.saves.values() if save.place <= last]
         return False, held
+
+    @staticmethod
+    def _moves(chain: Chain, known: set[Chain]) -> bool:
+        """Whether the first save of `chain` goes on by itself; `known` holds chains of which this was found out before."""
+        line, seen = [chain], {chain}
+        while line:
+            one = line.pop()
+            if one in known or one.finishing is not None or one.lane.holds(one.active):
+                continue
+            halted = one.halted is not None and one.active is None and one.startable() is None
+            if halted or one.paused or one.lane.lane.paused:
+                return False
+            for chain_behind in _awaited_chains(one.active or one.head):
+                if chain_behind not in seen:
+                    seen.add(chain_behind)
+                    line.append(chain_behind)
+        known |= seen
+        return True
+
+    def why(self, save: Handle[Any]) -> str | None:
+        """Why a save waits, as a sentence; None if it does not."""
+        with self.deciding as ledger:
+            parts = reasons(save, ledger.machine.now)
+        return sentence(parts)
 
     def abandon_all(self, cause: str, driver: Driver | None = None) -> None:
         """Settle everything, or everything of one driver: it will not be carried out."""
         with self.deciding as ledger:
             saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
             effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
+            for lane in list(self._lanes.values()):
+                effects += ledger.renewals_lost(lane, driver)
+            timed = [] if driver is None else list(self._lanes.values())
+            for lane in timed:  # their timers may have gone with the driver
+                lane.look_at = math.inf
+            for chain in [] if driver is None else ledger.machine:
+                effects += ledger.machine.rest_anew(chain)
         self.run(effects)
+        for lane in timed:
+            for other in {save.port.driver for save in list(lane.slots.values())} - {driver}:
+                self._look_after(lane, other, other.now())
         self.announcer.rescue()
-
-
-def _guarantee(save: SaveHandle[Any]) -> Guarantee:
-    try:
-        return guarantee_of(save.backend, save.binding.model.type)
-    except Exception as error:  # noqa: BLE001 - a backend's bug; its save settles all the same
-        logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
-        return Guarantee.PLAIN
 
 
 def _start(jobs: Jobs) -> None:
@@ -325,22 +443,52 @@ def _start(jobs: Jobs) -> None:
         driver.start(*its)
 
 
-def _raise_interrupt(saves: Iterable[SaveHandle[Any]]) -> None:
+def _following(saves: Sequence[Handle[Any]], jobs: Jobs, error: BaseException | None) -> list[Job]:
+    """Of the jobs that follow a job of `saves`: start those of other drivers, return its own driver's.
+
+    Raises:
+        BaseException: The interrupt that has ended the job, or a receiver; then all of them are started.
+    """
+    interrupt = _interrupt_of(saves)
+    if not (isinstance(error, Exception) or error is None):
+        interrupt = error
+    mine = saves[0].port.driver if interrupt is None else None
+    _start([(driver, job) for driver, job in jobs if driver is not mine])
+    if interrupt is not None:
+        raise interrupt
+    return [job for driver, job in jobs if driver is mine]
+
+
+def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
     """Raise what interrupted a receiver of these saves (KeyboardInterrupt, SystemExit), now that the chain has gone on."""
-    interrupt: BaseException | None = None
-    for save in saves:
-        interrupt, save.interrupt = interrupt or save.interrupt, None
+    interrupt = _interrupt_of(saves)
     if interrupt is not None:
         raise interrupt
 
 
+def _interrupt_of(saves: Iterable[Handle[Any]]) -> BaseException | None:
+    interrupt: BaseException | None = None
+    for save in saves:
+        interrupt, save.interrupt = interrupt or save.interrupt, None
+    return interrupt
+
+
+def _awaited_chains(save: Any) -> list[Chain]:
+    """The chains of those that `save` waits for. One of another dispatcher may always come, and is left out."""
+    if save is None or not save.waits:
+        return []
+    parents = [final(parent) for parent in save.after]
+    return [parent.chain for parent in parents if not parent.done() and parent._host is save._host]
+
+
 def _reaches_back(chain: Chain, last: int) -> bool:
-    """Whether there is a save of that number, or an earlier one, in the chain. Does not look through all of it."""
+    """Whether there is a save of that place, or an earlier one, in the chain. Does not look through all of it."""
     before = 0
-    for seq in chain.saves:
-        if seq <= last:
+    saves: Iterable[Any] = chain.saves.values()
+    for save in saves:
+        if save.place <= last:
             return True
-        if 0 < before < seq:
-            return False  # past the few that were put in front, numbers only rise
-        before = seq
+        if 0 < before < save.place and not save.fronted:
+            return False  # past the few that were put in front, places only rise
+        before = save.place
     return False

@@ -6,13 +6,17 @@ a simulator, a test) calls one method at a time, and carries out the effects in 
 
 The life of a save is the table in :mod:`chained_models._states`; the diagram in the docs is drawn from it::
 
-    PREPARING -> QUEUED -> IN_FLIGHT -> (BACKING_OFF | IN_DOUBT -> IN_FLIGHT)* -> SAVED | FAILED | ABANDONED
+    PREPARING -> QUEUED -> IN_FLIGHT -> (BACKING_OFF | IN_DOUBT -> IN_FLIGHT)* -> SAVED | FAILED | ABANDONED | SUPERSEDED
                     |
-                    +-> CANCELLED
+                    +-> CANCELLED | SUPERSEDED
 
-The driver's duties: every `Start` is answered by exactly one :meth:`Machine.finished` with its token, however late; every
-settled save that had been started by one :meth:`Machine.released`, after its receivers have run; every `Wake` by
-:meth:`Machine.woke`, unless the machine is gone.
+The driver's duties: every `Start` is answered by exactly one :meth:`Machine.finished` or :meth:`Machine.again` with its
+token, however late (or left open, and then given up); every `Settled` that says so by one :meth:`Machine.released`, after
+its receivers have run; every `Wake` by :meth:`Machine.woke`, every `Rest` by :meth:`Machine.rested`, unless the machine is
+gone.
+
+Calls are saves with a :class:`~chained_models._pace.Pace`: their chain rests between attempts, and one attempt may carry
+several, the *riders* of its leader. Whatever happens to the leader happens to its riders.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
-from ._lane import LaneState
+from ._lane import LaneState, Renew, Signal
+from ._pace import Pace, Rest, Unrest
 from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
 from .policies import Outcome, RetryPolicy, Ruling, Verdict
 
@@ -38,7 +43,11 @@ class Save(Protocol):
     """Seconds one attempt has."""
     passes_halt: bool
     """Whether it may be sent although its chain is halted (a refresh)."""
+    waits: int
+    """How many saves of other chains it still waits for."""
     seq: int
+    place: int
+    """Its key in the chain: its number, or that of the save whose place it took."""
     state: SaveState
     chain: Chain | None
     token: int
@@ -48,10 +57,20 @@ class Save(Protocol):
     """When the current attempt started."""
     spent: float
     """Seconds used up by earlier attempts and waits."""
+    wakes: float
+    """When the wait for the next attempt is over."""
     due: bool
     """Whether the wait for the next attempt is over."""
     doubted: bool
     """Whether it may have been applied by an attempt that is over."""
+    fronted: bool
+    """Whether it was put in front of others."""
+    pace: Pace | None
+    """How its chain goes, if it is a call."""
+    riders: Sequence[Any]
+    """Those that are carried out with it, right behind it in line."""
+    open: bool
+    """Whether the work of its attempt has returned, and somebody else will say how it ended."""
 
 
 def time_left(save: Save) -> float:
@@ -62,13 +81,13 @@ def time_left(save: Save) -> float:
 class Chain:
     """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
 
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "paused", "saves")
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "options", "pace", "paused", "saves")
 
     def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
         self.key = key
         self.lane = lane
         self.saves: OrderedDict[int, Save] = OrderedDict()
-        """Every unsettled save, in order, the active one first."""
+        """Every unsettled save by its place, in order, the active one first."""
         self.active: Save | None = None
         """The one that was started and has not settled: never more than one."""
         self.finishing: Save | None = None
@@ -76,6 +95,24 @@ class Chain:
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""
+        self.options: dict[str, Any] = {}
+        """What its saves are given when an attempt of theirs starts, by name."""
+        self.pace: Pace | None = None
+        """How calls follow each other; None for saves."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return not (self.saves or self.paused or self.options) and self.halted is None and self.finishing is None
+
+    @property
+    def held(self) -> bool:
+        """Whether there is something to send, and it cannot go on by itself: no attempt runs, and no time is waited for."""
+        head = self.active or self.head
+        if head is None or self.finishing is not None or self.lane.holds(head):
+            return False
+        waiting = (head.state is SaveState.QUEUED or head.due) and not (self.pace is not None and self.pace.resting)
+        return waiting and self.startable() is None
 
     @property
     def head(self) -> Save | None:
@@ -83,10 +120,10 @@ class Chain:
 
     def startable(self) -> Save | None:
         """The save that could be sent now, were there room in the lane."""
-        if self.paused or self.finishing is not None:
+        if self.paused or self.finishing is not None or (self.pace is not None and self.pace.resting):
             return None
         head = self.active or self.head
-        if head is None or (self.halted is not None and not head.passes_halt):
+        if head is None or head.waits or (self.halted is not None and not head.passes_halt):
             return None
         if head.state is SaveState.QUEUED or (head.due and head.state in (SaveState.BACKING_OFF, SaveState.IN_DOUBT)):
             return head
@@ -125,13 +162,13 @@ class Idle:
     chain: Chain
 
 
-Effect: TypeAlias = Start | Wake | Settled | Idle
+Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew | Rest | Unrest
 
 
 class Machine:
     """All chains of one dispatcher."""
 
-    __slots__ = ("_seq", "_token", "chains", "now")
+    __slots__ = ("_seq", "_token", "chains", "held", "now")
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -139,30 +176,44 @@ class Machine:
         self._seq = 0
         self._token = 0
         self.chains: dict[Hashable, Chain] = {}
-        """Only chains with something in them, or paused or halted."""
+        """Only chains with something in them, or paused or halted, or with options of their own."""
+        self.held: dict[Chain | LaneState[Chain], float] = {}
+        """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
 
     @property
     def last_seq(self) -> int:
         """The number of the latest save."""
         return self._seq
 
+    @property
+    def last_token(self) -> int:
+        """The token of the latest attempt; those of earlier ones are lower."""
+        return self._token
+
     # Taking a place in line
 
     def reserve(self, key: Hashable, lane: LaneState[Chain], save: Save, *, front: bool = False) -> None:
         """Take the next place in the chain of `key`. It holds back later ones until it is filled or withdrawn."""
-        chain = self.chains.get(key)
-        if chain is None:
-            chain = self.chains[key] = Chain(key, lane)
+        chain = self._chain(key, lane)
         self._seq += 1
-        save.seq = self._seq
+        save.seq = save.place = self._seq
         save.state = SaveState.PREPARING
         save.chain = chain
-        chain.saves[save.seq] = save
+        chain.saves[save.place] = save
+        if chain.pace is not save.pace:  # a new chain: nobody will wake it
+            chain.pace = save.pace
+            assert chain.pace is not None
+            chain.pace.waking = 0
         if front:
+            save.fronted = True
             # In front of all that the halt stops. Refreshes that passed it earlier keep their turn.
-            for one in list(chain.saves.values()):
-                if one not in (save, chain.active) and not (save.passes_halt and one.passes_halt):
-                    chain.saves.move_to_end(one.seq)
+            earlier = [one for one in chain.saves.values() if one.passes_halt] if save.passes_halt else []
+            active = [] if chain.active is None else [chain.active, *chain.active.riders]
+            ahead = [one for one in (*active, *earlier) if one is not save]
+            for one in [save, *reversed(ahead)]:
+                chain.saves.move_to_end(one.place, last=False)
+            if chain.startable() is None:  # what was about to start is no longer the head
+                chain.lane.withdraw(chain)
 
     def fill(self, save: Save) -> list[Effect]:
         """The snapshot is there: the save is accepted."""
@@ -174,7 +225,7 @@ class Machine:
         """The snapshot could not be taken: the place was never taken."""
         chain = save.chain
         assert chain is not None and save.state is SaveState.PREPARING
-        del chain.saves[save.seq]
+        del chain.saves[save.place]
         return self._offer(chain)
 
     # Attempts
@@ -184,13 +235,16 @@ class Machine:
         """Whether this attempt still counts."""
         return token == save.token and save.state in (SaveState.IN_FLIGHT, SaveState.IN_DOUBT)
 
-    def finished(self, save: Save, token: int, verdict: Verdict | None) -> list[Effect] | None:
+    def finished(
+        self, save: Save, token: int, verdict: Verdict | None, successor: Save | None = None
+    ) -> list[Effect] | None:
         """An attempt is over.
 
         Args:
             save: The save it was for.
             token: Which attempt.
             verdict: None if it succeeded, else what the failure means.
+            successor: What goes on in its place, if it is superseded.
 
         Returns:
             The effects; None if the attempt is stale: it changes nothing but to give back its slot.
@@ -203,17 +257,68 @@ class Machine:
         save.token = self._next_token()  # A second report about this attempt is stale.
         if verdict is None:
             return self._settle(save, Input.SUCCEED)
-        save.doubted = save.doubted or verdict.in_doubt
+        save.doubted = verdict.in_doubt or (save.doubted and not verdict.proved)
         if verdict.ruling is Ruling.SETTLE:
             assert verdict.outcome is not None
-            return self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
+            effects = self._settle(save, INPUTS[verdict.outcome], halt=verdict.halt)
+            if successor is not None:  # before any other of the chain; it waits, as they do, until `save` is released
+                self._seq += 1
+                successor.seq, successor.place, successor.chain = self._seq, save.place, chain
+                self._move(successor, Input.FILL)
+                chain.saves[successor.place] = successor
+                chain.saves.move_to_end(successor.place, last=False)
+            return effects
         self._move(save, Input.DOUBT if save.doubted else Input.BACK_OFF)
         if verdict.ruling is Ruling.HOLD:  # uses up neither an attempt nor time
             save.attempts -= 1
             save.due = True
             return self._offer(chain)
         save.spent += self.now - save.started + verdict.delay
+        save.wakes = self.now + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
+
+    def again(self, save: Save, token: int) -> list[Effect] | None:
+        """An attempt is over, and wants to be made once more: the same, in the same place, with all its time.
+
+        Returns:
+            As :meth:`finished`.
+        """
+        chain = save.chain
+        assert chain is not None and chain.pace is not None
+        chain.lane.give_back(token)
+        if not self.is_current(save, token):
+            return None
+        save.token = self._next_token()
+        for one in (save, *save.riders):
+            self._move(one, Input.BACK_OFF)
+        save.due = True
+        chain.pace.rest(self.now)
+        return self._offer(chain)
+
+    def left_open(self, save: Save, token: int) -> list[Effect]:
+        """The work of an attempt has returned, and its end will be reported later. Until then it keeps its slot."""
+        chain = save.chain
+        assert chain is not None
+        if self.is_current(save, token):
+            save.open = True
+            return []
+        chain.lane.give_back(token)
+        return self._granted(chain.lane)
+
+    def rested(self, chain: Chain, token: int) -> list[Effect]:
+        """The rest between two attempts is over."""
+        pace = chain.pace
+        if pace is None or token != pace.waking:
+            return []
+        pace.waking = 0
+        pace.ends = min(pace.ends, self.now)  # a clock may come a little early
+        return self._offer(chain)
+
+    def rest_anew(self, chain: Chain) -> list[Effect]:
+        """Whoever was to tell when the rest is over may be gone: somebody else shall."""
+        if chain.pace is not None:
+            chain.pace.waking = 0
+        return self._offer(chain)
 
     def woke(self, save: Save, token: int) -> list[Effect]:
         """The wait before the next attempt is over."""
@@ -249,11 +354,19 @@ class Machine:
                 next_look = looks
         return expired, next_look
 
+    def lengthened(self, lane: LaneState[Chain]) -> tuple[list[Effect], float | None]:
+        """See which attempts in flight have become long; returns also when the next one will."""
+        next_look = lane.look(self.now)
+        return self._granted(lane), next_look
+
     def give_up(self, save: Save, outcome: Outcome, *, halt: bool) -> list[Effect]:
         """Settle a started save although its attempt has not ended; its late end will be stale, and keeps its slot."""
         chain = save.chain
         assert chain is not None
-        chain.lane.strand(save.token)
+        if save.open:
+            chain.lane.give_back(save.token)  # nothing runs
+        else:
+            chain.lane.strand(save.token)
         save.token = self._next_token()
         save.doubted = outcome is Outcome.ABANDONED
         return self._settle(save, INPUTS[outcome], halt=halt)
@@ -268,17 +381,36 @@ class Machine:
 
     # Verbs
 
-    def settle_queued(self, save: Save, outcome: Outcome) -> list[Effect]:
+    def settle_queued(self, save: Save, outcome: Outcome, *, halt: bool = False) -> list[Effect]:
         """Settle a save that was never attempted: cancelled, failed with another's cause, or with nothing to send."""
-        return self._settle(save, INPUTS[outcome])
+        return self._settle(save, INPUTS[outcome], halt=halt)
+
+    def arrived(self, save: Save) -> list[Effect]:
+        """One of those that `save` waits for is there."""
+        save.waits -= 1
+        assert save.chain is not None
+        return self._offer(save.chain)
+
+    def supersede(self, older: Save, newer: Save) -> list[Effect]:
+        """`newer`, which is queued in the same chain, takes the place of `older`, which was never attempted."""
+        chain = older.chain
+        assert chain is not None and newer.chain is chain
+        del chain.saves[newer.place]
+        newer.place = older.place
+        chain.saves[newer.place] = newer
+        self._move(older, Input.SUPERSEDE)
+        return [Settled(older, release=False), *self._offer(chain)]
 
     def pause(self, key: Hashable, lane: LaneState[Chain]) -> None:
         """Start nothing in this chain, even if it is empty now. What is in flight goes on."""
-        chain = self.chains.get(key)
-        if chain is None:
-            chain = self.chains[key] = Chain(key, lane)
+        chain = self._chain(key, lane)
         chain.paused = True
         chain.lane.withdraw(chain)
+        self._watch(chain)
+
+    def update(self, key: Hashable, lane: LaneState[Chain], options: dict[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these."""
+        self._chain(key, lane).options.update(options)
 
     def resume(self, chain: Chain) -> list[Effect]:
         """Go on; does nothing if it was not paused."""
@@ -292,12 +424,27 @@ class Machine:
 
     def follow_up(self, chain: Chain, save: Save) -> list[Effect]:
         """Put the successor of the failed save in front of the halted chain, and go on."""
-        self.reserve(chain.key, chain.lane, save, front=True)
+        riders, save.riders = save.riders, ()  # which it may find again when it starts
+        for one in (*reversed(riders), save):
+            self.reserve(chain.key, chain.lane, one, front=True)
+        for one in riders:
+            self._move(one, Input.FILL)
         chain.halted = None
         return self.fill(save)
 
     def lane_resumed(self, lane: LaneState[Chain]) -> list[Effect]:
         """There may be room again."""
+        return self._granted(lane)
+
+    def renew(self, lane: LaneState[Chain], save: Save) -> Renew:
+        """Start nothing in this lane until the credentials are renewed, which `save` asks for; a save waits for it already."""
+        token = self._next_token()
+        lane.renewing[token] = save, self.now + save.timeout
+        return Renew(save, token)
+
+    def renewed(self, lane: LaneState[Chain], token: int) -> list[Effect]:
+        """That renewal is over, whether it succeeded or not."""
+        lane.renewing.pop(token, None)
         return self._granted(lane)
 
     def move_to(self, chain: Chain, saves: Iterable[Save]) -> list[Effect]:
@@ -307,13 +454,13 @@ class Machine:
         for save in moved:
             old = save.chain
             assert old is not None
-            del old.saves[save.seq]
+            del old.saves[save.place]
             old.lane.withdraw(old)  # it has another head, if any
             left[id(old)] = old
-            chain.saves[save.seq] = save
+            chain.saves[save.place] = save
             save.chain = chain
         for _, save in sorted([*_by_turn(here), *_by_turn(moved)], key=lambda turn: turn[0]):
-            chain.saves.move_to_end(save.seq)
+            chain.saves.move_to_end(save.place)
         effects = self._offer(chain)
         for old in left.values():
             effects += self._offer(old)
@@ -333,16 +480,32 @@ class Machine:
             return chain
         other.paused, chain.paused = other.paused or chain.paused, False
         other.halted, chain.halted = other.halted or chain.halted, None
+        other.options, chain.options = {**chain.options, **other.options}, {}
         if other.startable() is None:
             other.lane.withdraw(other)
-        if not chain.saves and chain.finishing is None:
+        self._watch(other)
+        if chain.empty:
             self.chains.pop(chain.key, None)
+        self._watch(chain)
         return other
 
     def __iter__(self) -> Iterator[Chain]:
         return iter(list(self.chains.values()))
 
     # Inside
+
+    def _chain(self, key: Hashable, lane: LaneState[Chain]) -> Chain:
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        return chain
+
+    def _watch(self, chain: Chain) -> None:
+        """Remember since when the chain cannot go on by itself."""
+        if chain.held:
+            self.held.setdefault(chain, self.now)
+        elif self.held:
+            self.held.pop(chain, None)
 
     def _next_token(self) -> int:
         self._token += 1
@@ -355,45 +518,80 @@ class Machine:
             raise IllegalTransition(f"save {save.seq} is {save.state.value}: it cannot {given.value}") from None
 
     def _settle(self, save: Save, given: Input, *, halt: bool = False) -> list[Effect]:
-        self._move(save, given)
         chain = save.chain
         assert chain is not None
-        del chain.saves[save.seq]
+        together = (save, *save.riders)
+        for one in together:
+            self._move(one, given)
+            del chain.saves[one.place]
         started = chain.active is save
         if started:
             chain.active = None
             chain.finishing = save
+            if chain.pace is not None:
+                chain.pace.rest(self.now)
         if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
             chain.halted = save
-        return [Settled(save, started), *self._offer(chain)]
+        else:
+            save.riders = ()
+        return [*(Settled(one, started and one is together[-1]) for one in together), *self._offer(chain)]
 
     def _offer(self, chain: Chain) -> list[Effect]:
         """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
+        effects = [] if chain.pace is None else self._rests(chain, chain.pace)
         if chain.startable() is not None:
             chain.lane.request(chain)
+            if self.held:
+                self.held.pop(chain, None)
         else:
             chain.lane.withdraw(chain)
-            if not chain.saves and not chain.paused and chain.halted is None and chain.finishing is None:
+            if chain.empty:
                 self.chains.pop(chain.key, None)
-        return self._granted(chain.lane)
+            self._watch(chain)
+        return effects + self._granted(chain.lane)
+
+    def _rests(self, chain: Chain, pace: Pace) -> list[Effect]:
+        """See to it that the chain is woken after its rest, if and only if something waits for that."""
+        head = chain.active or chain.head
+        left = pace.look(self.now, waited_for=head is not None)
+        if left is not None and not pace.waking:
+            pace.waking = self._next_token()
+            return [Rest(head, pace.waking, left)]
+        if left is None and pace.waking:
+            pace.waking = 0
+            return [Unrest(pace.unrest)]
+        return []
 
     def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
         effects: list[Effect] = []
+        if lane.signals:
+            effects += lane.signals
+            lane.signals.clear()
         while (chain := lane.grant()) is not None:
             save = chain.startable()
             assert save is not None
-            self._move(save, Input.START)
+            for name, value in chain.options.items():
+                setattr(save, name, value)
+            if chain.pace is not None:
+                chain.pace.gather(chain.saves.values(), save)
             chain.active = save
-            save.token = self._next_token()
-            save.attempts += 1
-            save.due = False
-            save.started = self.now
+            token = self._next_token()
+            for one in (save, *save.riders):
+                self._move(one, Input.START)
+                one.token = token
+                one.attempts += 1
+                one.started = self.now
+            save.due = save.open = False
             lane.take(save.token, save)
             effects.append(Start(save, save.token))
+        if lane.stopped:
+            self.held.setdefault(lane, self.now)
+        elif self.held:
+            self.held.pop(lane, None)
         return effects
 
 
 def _by_turn(saves: Sequence[Save]) -> Iterator[tuple[int, Save]]:
-    """Each save with the lowest number from it on, so that what was put in front of others stays there when sorted."""
-    lowest = accumulate((save.seq for save in reversed(saves)), min)
+    """Each save with the lowest place from it on, so that what was put in front of others stays there when sorted."""
+    lowest = accumulate((save.place for save in reversed(saves)), min)
     return zip(reversed(list(lowest)), saves, strict=True)

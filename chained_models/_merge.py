@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._snapshot import MISSING, Snapshot, same, without
+from ._snapshot import MISSING, Snapshot, differing, same, without
 from .protocols import Adapter, Origin
 
 __all__ = ["Facts", "Merged", "assign_answer", "became"]
@@ -30,6 +30,8 @@ class Facts:
         in_doubt: Names that an abandoned save carried: what is stored of them is not known, whatever the model's own
             library believes.
         version_in_doubt: The same of the version.
+        failed: The values that the latest failed saves carried and that are not stored, by name.
+        outdated: What the model's own library takes for stored although we know better, by name: that, and what is stored.
         last: The latest save of the object whose answer may still move values of the next one.
         unsettled: How many of its saves have not settled.
         latch: Held while a snapshot is taken and while an answer is merged, so that neither sees half of the other. It
@@ -41,9 +43,11 @@ class Facts:
         "__weakref__",
         "base",
         "deferred",
+        "failed",
         "in_doubt",
         "last",
         "latch",
+        "outdated",
         "receivers",
         "record",
         "thread",
@@ -58,6 +62,8 @@ class Facts:
         self.version: Any = None
         self.in_doubt: frozenset[str] = frozenset()
         self.version_in_doubt = False
+        self.failed: Snapshot = {}
+        self.outdated: Mapping[str, tuple[Any, Any]] = {}
         self.last: Any = None
         self.unsettled = 0
         self.latch = threading.RLock()
@@ -72,6 +78,7 @@ class Facts:
         object in a Session, which may have loaded it anew since, and then nobody knows.
         """
         base = {**({} if attached else self.base or {}), **(origin.base or {})}
+        base.update((name, now) for name, (was, now) in self.outdated.items() if same(base.get(name, MISSING), was))
         self.base = without(base, self.in_doubt) if self.in_doubt else base
         self.version = None if self.version_in_doubt else origin.version
 
@@ -85,11 +92,27 @@ class Facts:
         self.version_in_doubt = False
         if self.in_doubt:
             self.in_doubt = self.in_doubt - sent.keys() - answered.keys()
+        if self.failed:
+            self.failed = without(self.failed, sent)
 
     def declare(self, base: Snapshot | None, version: Any) -> None:
         """The user, or a delete, says what is stored: nothing is in doubt any more."""
         self.base, self.version = base, version
         self.in_doubt, self.version_in_doubt = frozenset(), False
+        self.failed = {}
+
+    def outdo(self, origin: Origin, stored: Snapshot) -> None:
+        """The model's own library was not told of all that is stored: of an edited attribute it keeps what it loaded."""
+        believed = origin.base or {}
+        self.outdated = {name: pair for name, pair in self.outdated.items() if name not in stored} | {
+            name: (believed[name], value)
+            for name, value in stored.items()
+            if name in believed and not same(believed[name], value)
+        }
+
+    def refuse(self, values: Snapshot) -> None:
+        """A save that carried these values has failed, or was abandoned: see `failed`."""
+        self.failed = {**self.failed, **{name: values[name] for name in differing(values, self.base)}}
 
     def forget(self, names: Snapshot, *, version: bool) -> None:
         """It is not known whether a write was applied: what it carried counts as changed from now on."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import weakref
+from collections.abc import Generator
 from typing import Any
 
+from ._credentials import Credentials
 from ._lane import LaneState
 from ._machine import Chain
 from ._merge import Facts
 from ._record import Record
 from ._weakmap import WeakIdMap
+from .protocols import Call
 
 __all__ = ["Port"]
+
+logger = logging.getLogger("chained_models")
 
 _homes: WeakIdMap[Any, weakref.ref[Any]] = WeakIdMap()
 """Of objects of which their own library keeps an account: the backend that the account is about, for all dispatchers."""
@@ -24,14 +31,38 @@ class Port:
     nothing once its objects are gone.
     """
 
-    __slots__ = ("__weakref__", "_backend", "driver", "lane", "objects", "records")
+    __slots__ = ("__weakref__", "_backend", "credentials", "driver", "lane", "objects", "records")
 
     def __init__(self, lane: LaneState[Chain], driver: Any, backend: Any) -> None:
         self._backend = weakref.ref(backend)
         self.lane = lane
         self.driver = driver
+        self.credentials = Credentials()
         self.objects: WeakIdMap[Any, Facts] = WeakIdMap()
         self.records: weakref.WeakValueDictionary[tuple[type, Any], Record] = weakref.WeakValueDictionary()
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether the backend has a way to renew its credentials."""
+        try:
+            return callable(getattr(self._backend(), "reauthenticate", None))
+        except Exception as error:  # noqa: BLE001 - a backend's bug; its lane is paused as if it had none
+            logger.warning("a backend cannot say how to sign in again (%s)", type(error).__name__)
+            return False
+
+    def renew(self, seconds: float) -> Generator[Call, Any, BaseException | None]:
+        """Let the backend renew its credentials, as steps; returns what it raised."""
+        backend: Any = self._backend()
+        try:
+            returned = yield backend.reauthenticate, seconds
+            if inspect.iscoroutine(returned):  # a driver of coroutines would have awaited it
+                returned.close()
+                raise TypeError("where execute() is a plain function, reauthenticate() must be one, too")
+        except GeneratorExit:
+            raise  # its loop is gone; whoever noticed has ended the renewal
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the lane must not be held for ever
+            return error
+        return None
 
     def is_home(self, model: Any) -> bool:
         """Whether the account that the model's own library keeps (what is stored, which version) is about this backend.

@@ -7,10 +7,11 @@ returns a new dict, or the same one if there was nothing to change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["MISSING", "Missing", "Snapshot", "carried", "differing", "same"]
+__all__ = ["MISSING", "Missing", "Snapshot", "Theirs", "carried", "differing", "rebased", "same"]
 
 Snapshot = Mapping[str, Any]
 
@@ -73,6 +74,38 @@ def carried(snapshot: Snapshot, before: Snapshot, became: Snapshot) -> Snapshot:
         and same(snapshot[name], before.get(name, MISSING))
     }
     return {**snapshot, **moved} if moved else snapshot
+
+
+@dataclass(slots=True, frozen=True)
+class Theirs:
+    """What was found stored after a conflict.
+
+    Attributes:
+        values: Plain values by name.
+        version: Their version.
+        taken: The typed values that the object shall have, where the user has not touched it since.
+    """
+
+    values: Snapshot
+    version: Any
+    taken: Mapping[str, Any]
+
+
+def rebased(ours: Snapshot, changed: Iterable[str], base: Snapshot | None, theirs: Snapshot) -> Snapshot | None:
+    """Merge three ways: `theirs`, with our changes on top of it; None if both have changed a value, and differ.
+
+    Args:
+        ours: The snapshot that met the conflict.
+        changed: Names of what it was to write.
+        base: What was known to be stored when it was taken.
+        theirs: What is stored now. A name that is not in it is taken as unchanged.
+    """
+    known = base or {}
+    mine = {name for name in changed if not same(ours[name], known.get(name, MISSING))}
+    for name in mine & theirs.keys():
+        if not same(theirs[name], known.get(name, MISSING)) and not same(theirs[name], ours[name]):
+            return None
+    return {**ours, **{name: value for name, value in theirs.items() if name not in mine}}
 
 
 def without(values: Snapshot, names: Iterable[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class SaveState(Enum):
     SAVED = "saved"
     FAILED = "failed"
     ABANDONED = "abandoned"
+    SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
 
 
@@ -39,6 +40,7 @@ class Input(Enum):
     SUCCEED = "succeed"
     FAIL = "fail"
     ABANDON = "abandon"
+    SUPERSEDE = "supersede"
     CANCEL = "cancel"
 
 
@@ -46,6 +48,8 @@ _ENDINGS = {
     Input.SUCCEED: SaveState.SAVED,
     Input.FAIL: SaveState.FAILED,
     Input.ABANDON: SaveState.ABANDONED,
+    # After a conflict: the same change, on top of what somebody else has made, is another save.
+    Input.SUPERSEDE: SaveState.SUPERSEDED,
 }
 
 TRANSITIONS: dict[SaveState, dict[Input, SaveState]] = {
@@ -56,8 +60,10 @@ TRANSITIONS: dict[SaveState, dict[Input, SaveState]] = {
     },
     SaveState.QUEUED: {
         Input.START: SaveState.IN_FLIGHT,
-        # Settled without an attempt: taken out, failed with the cause of the save in front of it, or nothing to send.
+        # Settled without an attempt: taken out, replaced by a newer one, failed with the cause of the save in front of it,
+        # or nothing to send.
         Input.CANCEL: SaveState.CANCELLED,
+        Input.SUPERSEDE: SaveState.SUPERSEDED,
         Input.FAIL: SaveState.FAILED,
         Input.SUCCEED: SaveState.SAVED,
     },
@@ -82,6 +88,7 @@ TRANSITIONS: dict[SaveState, dict[Input, SaveState]] = {
     SaveState.SAVED: {},
     SaveState.FAILED: {},
     SaveState.ABANDONED: {},
+    SaveState.SUPERSEDED: {},
     SaveState.CANCELLED: {},
 }
 
@@ -89,12 +96,14 @@ OUTCOMES: dict[SaveState, Outcome] = {
     SaveState.SAVED: Outcome.SAVED,
     SaveState.FAILED: Outcome.FAILED,
     SaveState.ABANDONED: Outcome.ABANDONED,
+    SaveState.SUPERSEDED: Outcome.SUPERSEDED,
     SaveState.CANCELLED: Outcome.CANCELLED,
 }
 INPUTS = {
     Outcome.SAVED: Input.SUCCEED,
     Outcome.FAILED: Input.FAIL,
     Outcome.ABANDONED: Input.ABANDON,
+    Outcome.SUPERSEDED: Input.SUPERSEDE,
     Outcome.CANCELLED: Input.CANCEL,
 }
 

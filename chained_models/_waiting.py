@@ -12,7 +12,7 @@ from typing import Any
 from ._announcer import Announcer
 from ._merge import catch_up_here
 from .exceptions import WouldDeadlock
-from .handle import SaveHandle
+from .handle import Handle
 from .protocols import Driver
 
 __all__ = ["Patience"]
@@ -43,36 +43,34 @@ class Patience:
         if self._announcer.receiving or any(driver.owns_thread() for driver in self._drivers):
             raise WouldDeadlock
 
-    def wait(self, handle: SaveHandle[Any], timeout: float | None) -> bool:
+    def wait(self, handle: Handle[Any], timeout: float | None) -> bool:
         """Block until `handle` is done; False if the time is over first.
 
         Raises:
             WouldDeadlock: This thread is the one that would do the work.
         """
         driver: Driver = handle.port.driver
-        if self._announcer.receiving or driver.owns_thread():
+        if self._announcer.receiving or any(one.owns_thread() for one in handle.drivers):
             raise WouldDeadlock
         ends = math.inf if timeout is None else time.monotonic() + timeout
-        here = self._announcer.delivery_here()
-        condition = handle._condition
-        with here.waking(condition) if here is not None else contextlib.nullcontext():
+        deliveries, condition = self._announcer.deliveries, handle._condition
+        with deliveries.waking(_notifying(condition)):
             while True:
-                if here is not None:
-                    here.make_calls()
-                pause = driver.help()
-                handle.facts.catch_up()
+                deliveries.make_calls()
+                pause = _help(handle)
+                handle.work.catch_up(handle)
                 self._announcer.rescue()
                 if handle.done():
-                    handle.facts.catch_up()
+                    handle.work.catch_up(handle)
                     return True
                 left = ends - time.monotonic()
                 if left <= 0:
                     return False
                 with condition:
-                    if not handle.done() and not (here is not None and here.has_calls):
+                    if not handle.done() and not deliveries.has_calls:
                         driver.wait(condition, min(LOOK_UP if pause is None else pause, left))
 
-    async def wait_async(self, handle: SaveHandle[Any]) -> None:
+    async def wait_async(self, handle: Handle[Any]) -> None:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
         import asyncio
 
@@ -84,17 +82,25 @@ class Patience:
                 loop.call_soon_threadsafe(done.set)
 
         handle.add_done_callback(wake)
-        while not handle.done():
-            pause = handle.port.driver.help()
-            if handle.done():
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await done.wait()
+        own = self._announcer.delivery()
+        assert own is not None  # a loop is running
+        # Only who waits for another loop looks up by itself: there may be thousands who wait for their own.
+        foreign = handle.delivery is not None and handle.delivery is not own
+        with self._announcer.deliveries.standing_in(own):
+            while not handle.done():
+                pause = _help(handle)
+                self._announcer.rescue()
+                if handle.done():
+                    break
+                if foreign:
+                    pause = LOOK_UP if pause is None else min(LOOK_UP, pause)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await done.wait()
 
     def flush(
-        self, unfinished: Callable[[], tuple[bool, list[SaveHandle[Any]]]], timeout: float | None
-    ) -> tuple[bool, list[SaveHandle[Any]]]:
+        self, unfinished: Callable[[], tuple[bool, list[Handle[Any]]]], timeout: float | None
+    ) -> tuple[bool, list[Handle[Any]]]:
         """Wait as long as something moves.
 
         Args:
@@ -106,14 +112,13 @@ class Patience:
         """
         self.check()
         ends = math.inf if timeout is None else time.monotonic() + timeout
-        here = self._announcer.delivery_here()
+        deliveries = self._announcer.deliveries
         with self._news:
             self._flushing += 1
         try:
-            with here.waking(self._news) if here is not None else contextlib.nullcontext():
+            with deliveries.waking(_notifying(self._news)):
                 while True:
-                    if here is not None:
-                        here.make_calls()
+                    deliveries.make_calls()
                     pauses = [(pause, driver) for driver in self._drivers if (pause := driver.help()) is not None]
                     self._announcer.rescue()
                     with self._news:
@@ -126,7 +131,7 @@ class Patience:
                     if left <= 0:
                         return False, held
                     with self._news:
-                        if self._changes == seen and not (here is not None and here.has_calls):
+                        if self._changes == seen and not deliveries.has_calls:
                             self._nap(pauses, min(left, LOOK_UP))
         finally:
             with self._news:
@@ -138,3 +143,17 @@ class Patience:
             return
         pause, driver = min(pauses, key=lambda entry: entry[0])
         driver.wait(self._news, min(pause, most))
+
+
+def _notifying(condition: threading.Condition) -> Callable[[object], None]:
+    def notify(_: object) -> None:
+        with condition:
+            condition.notify_all()
+
+    return notify
+
+
+def _help(handle: Handle[Any]) -> float | None:
+    """Help those that `handle` waits for; returns after how many seconds to come again, or None."""
+    pauses = [pause for driver in handle.drivers if (pause := driver.help()) is not None]
+    return min(pauses, default=None)

@@ -6,12 +6,12 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ._snapshot import MISSING
 from .adapters import adapter_for
 from .exceptions import InvalidIdentity, InvalidOption, NotBound
-from .policies import FailureRule, OnFailure, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, OnFailure, Overflow, RetryPolicy
 from .protocols import Adapter, guarantee_of
 from .registry import RegisteredModel, register
 
@@ -32,6 +32,10 @@ class Binding:
         identity_by: Whether the backend ("server") or the program ("client") chooses identities.
         ordering_key: Chooses the chain: a function of the model, or the name of an attribute.
         on_failure: What the chain does after a failure.
+        on_conflict: What becomes of a save that met another's change.
+        coalesce: Whether a newer save takes the place of a waiting one.
+        max_pending: Most unsettled saves in one chain, the one in flight included; None for any number.
+        overflow: What a verb does when there are as many.
         retry: How often and how long to try.
         timeout: Seconds that one attempt has.
         dispatcher: Who carries it out; the default dispatcher if not given.
@@ -44,6 +48,10 @@ class Binding:
     identity_by: Literal["server", "client"] | None = None
     ordering_key: Callable[[Any], Hashable] | None = None
     on_failure: FailureRule | None = None
+    on_conflict: ConflictRule = OnConflict.FAIL
+    coalesce: Coalesce = Coalesce.EVERY
+    max_pending: int | None = None
+    overflow: Overflow = Overflow.RAISE
     retry: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
     timeout: float = 30.0
     dispatcher: Dispatcher | None = None
@@ -75,6 +83,32 @@ class Binding:
         return dataclasses.replace(self, **changes, given=self.given | changes.keys())
 
 
+class ChainOptions(TypedDict, total=False):
+    """What a chain may have otherwise than its class."""
+
+    on_failure: FailureRule | None
+    on_conflict: ConflictRule
+    retry: RetryPolicy
+    timeout: float
+    coalesce: Coalesce
+    max_pending: int | None
+    overflow: Overflow
+
+
+def chain_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for a chain, checked, by the names that its saves know them by.
+
+    Raises:
+        TypeError: There is no such option.
+        InvalidOption: A value makes no sense.
+    """
+    known = ChainOptions.__annotations__
+    for name in given:
+        if name not in known:
+            raise TypeError(f"a chain has no option {name!r}; its options are {', '.join(sorted(known))}")
+    return {"policy" if name == "retry" else name: _checked(name, value) for name, value in given.items()}
+
+
 def _checked(name: str, value: Any) -> Any:
     match name, value:
         case "identity", str():
@@ -87,7 +121,16 @@ def _checked(name: str, value: Any) -> Any:
             return _attribute(value)
         case "timeout", int() | float() if not isinstance(value, bool) and value > 0:
             return float(value)
-        case "retry", RetryPolicy():
+        case (
+            ("retry", RetryPolicy())
+            | ("coalesce", Coalesce())
+            | ("overflow", Overflow())
+            | ("on_conflict", OnConflict())
+        ):
+            return value
+        case "on_conflict", _ if callable(value):
+            return value
+        case "max_pending", int() if not isinstance(value, bool) and value > 0:
             return value
         case "resource", str() if value:
             return value

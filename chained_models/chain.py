@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from ._lane import LaneState
 from ._machine import Chain as ChainState
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
-from ._snapshot import MISSING, same
+from ._snapshot import MISSING, Snapshot, same
 from ._states import SaveState
-from .binding import Bound
+from .binding import Bound, ChainOptions, chain_options
 from .events import EventName, Receiver, Receivers
-from .exceptions import BaseUnknown
+from .exceptions import BaseUnknown, UsageError
 from .handle import SaveHandle
 from .operation import Method
 
@@ -34,6 +36,8 @@ class SaveView:
     method: Method | None
     state: SaveState
     attempts: int
+    why_waiting: str | None
+    """Why it has not ended, as one sentence."""
 
 
 class ChainHost(Protocol):
@@ -43,9 +47,11 @@ class ChainHost(Protocol):
     def pending(self, key: Any) -> list[SaveHandle[Any]]: ...
     def pause(self, key: Any, lane: LaneState[ChainState]) -> None: ...
     def resume(self, key: Any) -> None: ...
+    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None: ...
+    def why(self, handle: SaveHandle[Any]) -> str | None: ...
     def clear(self, key: Any) -> None: ...
     def skip(self, key: Any) -> None: ...
-    def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None: ...
+    def retry(self, key: Any) -> SaveHandle[Any] | None: ...
     def cancel(self, handle: SaveHandle[Any]) -> bool: ...
     def flush_chains(self, key: Any, timeout: float | None) -> None: ...
     def mark_stored(
@@ -77,7 +83,7 @@ class Chain:
     def __iter__(self) -> Iterator[SaveView]:
         return iter(
             [
-                SaveView(save.id, save.seq, save.verb, save.method, save.state, save.attempts)
+                SaveView(save.id, save.seq, save.verb, save.method, save.state, save.attempts, save.why_waiting)
                 for save in self._host.pending(self._key)
             ]
         )
@@ -113,6 +119,31 @@ class Chain:
         state = self._host.chain_state(self._key)
         return None if state is None else state.lane
 
+    @property
+    def why_waiting(self) -> str | None:
+        """Why the first save of the chain has not ended, as one sentence; None if there is none."""
+        first = next(iter(self._host.pending(self._key)), None)
+        return None if first is None else f"{first} {self._host.why(first) or 'has just ended'}"
+
+    def update(self, **options: Unpack[ChainOptions]) -> None:
+        """Give this chain options of its own, instead of those its class was bound with.
+
+        They act from the next attempt on, also of saves that wait already, and stay as long as the process (or the
+        object, if it was never stored) lives; an attempt that runs keeps what it started with.
+
+        Args:
+            **options: on_failure, on_conflict, retry, timeout, coalesce, max_pending, overflow; see
+                :meth:`ChainedSaveMixin.bind`.
+
+        Raises:
+            TypeError: There is no such option for a chain.
+            InvalidOption: A value makes no sense.
+        """
+        given = chain_options(options)
+        lane = self._lane
+        if lane is not None:
+            self._host.update(self._key, lane, given)
+
     def resume(self) -> None:
         """Go on. Does nothing if the chain is not paused."""
         self._host.resume(self._key)
@@ -142,7 +173,7 @@ class Chain:
         Returns:
             The new handle; None if the chain is not halted.
         """
-        return self._host.retry(self._key, _successor)
+        return self._host.retry(self._key)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait for what was accepted in this chain before the call; see :meth:`Dispatcher.flush`."""
@@ -198,10 +229,7 @@ class ModelChain(Chain, Generic[T]):
         facts, adapter = self._facts, self._bound.adapter
         facts.catch_up()
         with facts.latch:
-            origin = None if facts.unsettled else adapter.origin(self._model)
-            if origin is not None and origin.stored and self._port.is_home(self._model):
-                facts.adopt(origin, attached=adapter.attached(self._model))
-            base = facts.base
+            base = self._base()
             if base is None:
                 raise BaseUnknown(
                     f"it is not known what is stored of {self._record}; save or refresh it first, "
@@ -212,6 +240,58 @@ class ModelChain(Chain, Generic[T]):
             if identity is not None and self._bound.identity_in(snapshot) is None:
                 snapshot |= self._bound.parts(identity)  # a frozen object that could not be given its identity
             return {name: value for name, value in snapshot.items() if not same(value, base.get(name, MISSING))}
+
+    def _base(self) -> Snapshot | None:
+        """What the object, or its own library, knows to be stored. The latch is held."""
+        facts, adapter = self._facts, self._bound.adapter
+        origin = None if facts.unsettled else adapter.origin(self._model)
+        if origin is not None and origin.stored and self._port.is_home(self._model):
+            facts.adopt(origin, attached=adapter.attached(self._model))
+        return facts.base
+
+    def revert(self, *, all: bool = False) -> None:
+        """Set attributes back to what is known to be stored; nothing is sent, and what is queued is not changed.
+
+        Args:
+            all: Every attribute. Without it only those that still hold the value of a save that failed or was abandoned:
+                what was edited since then stays.
+
+        Raises:
+            BaseUnknown: Of some of them it is not known what is stored (nothing ever was, or a save was abandoned), and
+                none was set back; refresh first.
+            UsageError: Some cannot be set (they are frozen, or the model refuses the value); the others were set back.
+        """
+        facts, adapter, model = self._facts, self._bound.adapter, self._model
+        facts.thread = threading.get_ident()
+        facts.catch_up()
+        with facts.latch:
+            base, failed = self._base() or {}, facts.failed
+            live = adapter.snapshot(model, check=False)
+            identity = self._bound.model.identity
+            names = [
+                name
+                for name, value in live.items()
+                if (all or same(value, failed.get(name, MISSING)))
+                and not same(value, base.get(name, MISSING))
+                and name not in identity  # it is fixed, or not given yet
+            ]
+            unknown = [name for name in names if name not in base]
+            if unknown:
+                raise BaseUnknown(
+                    f"it is not known what is stored of {self._record} as {', '.join(unknown)}, so nothing was set back; "
+                    "refresh it first"
+                )
+            refused: dict[str, Exception] = {}
+            for name, value in adapter.load(type(model), {name: deepcopy(base[name]) for name in names}).items():
+                try:
+                    adapter.assign(model, name, value)
+                except Exception as error:  # noqa: BLE001 - frozen, or a validator of the user's
+                    refused[name] = error
+            facts.failed = {name: value for name, value in failed.items() if name not in names or name in refused}
+        if refused:
+            raise UsageError(
+                f"{', '.join(refused)} of {self._record} cannot be set back; make a new object of it, or set it by hand"
+            ) from next(iter(refused.values()))
 
     def mark_saved(self, version: Any = None) -> None:
         """Say that this object came from the backend as it is now.
@@ -239,37 +319,6 @@ class ModelChain(Chain, Generic[T]):
             self._facts.receivers = Receivers()
         disconnect: Callable[[], None] = self._facts.receivers.connect(name, receiver)
         return disconnect
-
-
-def _successor(failed: SaveHandle[Any]) -> SaveHandle[Any]:
-    """A new save that does what `failed` was to do: the same operation and key, with all its attempts before it."""
-    successor = SaveHandle(
-        failed._host,
-        model=failed.model,
-        verb=failed.verb,
-        port=failed.port,
-        backend=failed.backend,
-        record=failed.record.current(),
-        facts=failed.facts,
-        binding=failed.binding,
-        policy=failed.policy,
-        timeout=failed.timeout,
-        on_failure=failed.on_failure,
-        context=failed.context.copy(),
-        delivery=failed.delivery,
-    )
-    for fact in (
-        "idempotency_key",
-        "snapshot",
-        "operation",
-        "method",
-        "update_fields",
-        "force_insert",
-        "discard",
-        "doubted",
-    ):
-        setattr(successor, fact, getattr(failed, fact))
-    return successor
 
 
 def _named(key: Any) -> str:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from . import _attempt
 from ._announcer import Announcer
-from ._answer import succeed
+from ._call_work import CallWork
 from ._engine import Engine
-from ._lane import Lane, LaneState
+from ._intake import Intake
+from ._lane import LaneState
 from ._machine import Chain as ChainState
 from ._machine import Effect
 from ._merge import Facts
 from ._port import Port
-from ._record import Life, Record, Verb
-from ._weakmap import WeakIdMap
+from ._record import Verb
 from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
-from .exceptions import DispatcherClosed, Stuck
-from .handle import SaveHandle
+from .exceptions import InvalidOption, Stuck
+from .handle import Handle, SaveHandle
 from .policies import Outcome
 from .protocols import Driver
 
 __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("chained_models")
+
+STUCK_AFTER = 60.0
+"""Seconds after which what is held is reported."""
 
 EXIT_TIMEOUT = 10.0
 """Seconds that the end of the interpreter is held up, at most, to carry out what is left."""
@@ -48,6 +48,11 @@ class Dispatcher:
         deliver: Takes a callable and calls it, soon, in the thread that owns your user interface; merges and receivers
             run there. None: in the event loop that called `save()`, else where the work runs.
         exit_timeout: Seconds that the end of the interpreter waits, at most, for what is left.
+        stuck_after: Seconds after which a chain (or lane) with something to send, that cannot go on by itself, is reported:
+            event `stuck`, and a warning in the log.
+
+    Raises:
+        InvalidOption: A time is not above 0, or there is no driver of that name.
     """
 
     def __init__(
@@ -56,7 +61,11 @@ class Dispatcher:
         deliver: Callable[[Callable[[], None]], object] | None = None,
         *,
         exit_timeout: float = EXIT_TIMEOUT,
+        stuck_after: float = STUCK_AFTER,
     ) -> None:
+        if not stuck_after > 0:
+            raise InvalidOption(f"stuck_after={stuck_after!r}: seconds, more than 0")
+        self.stuck_after = stuck_after
         self.exit_timeout = exit_timeout
         self._drivers = Drivers(driver)
         self._post = deliver
@@ -65,8 +74,10 @@ class Dispatcher:
 
     def _start_afresh(self) -> None:
         self._announcer = Announcer(self._post)
-        self._engine = Engine(self._drivers, self._announcer)
-        self._ports: WeakIdMap[Any, Port] = WeakIdMap()
+        self._engine = Engine(self._drivers, self._announcer, self.stuck_after)
+        self._intake = Intake(self, self._drivers, self._announcer, self._engine)
+        self.calls = CallWork(self._engine)
+        """What carries out the items of CallChains."""
 
     @property
     def closed(self) -> bool:
@@ -79,127 +90,21 @@ class Dispatcher:
         """Raise UnsupportedBackend if this dispatcher's driver cannot run that backend."""
         self._drivers.check(backend)
 
-    def submit(
-        self,
-        model: Any,
-        bound: Bound,
-        backend: Any,
-        verb: Verb,
-        *,
-        attributes: Iterable[tuple[str, Any]] = (),
-        update_fields: frozenset[str] | None = None,
-        force_insert: bool = False,
-        discard: bool = False,
-        timeout: float | None = None,
-    ) -> SaveHandle[Any]:
-        """Accept one save: take its place in line, take the snapshot, and start it if nothing is in its way."""
-        if self.closed:
-            raise DispatcherClosed  # before anything is claimed for it
-        port = self.port(backend)
-        port.driver.claim()
-        port.driver.help()
-        self._announcer.rescue()
-        facts = self.facts(port, model)
-        adapter = bound.adapter
-        with facts.latch:
-            facts.thread = threading.get_ident()
-            facts.catch_up()
-            for name, value in attributes:
-                adapter.edit(model, name, value)
-            save = SaveHandle(
-                self,
-                model=model,
-                verb=verb,
-                port=port,
-                backend=backend,
-                record=facts.record,
-                facts=facts,
-                binding=bound,
-                policy=bound.binding.retry,
-                timeout=bound.binding.timeout if timeout is None else timeout,
-                on_failure=bound.binding.on_failure,
-                context=contextvars.copy_context(),
-                delivery=self._announcer.delivery(),
-            )
-            save.update_fields = update_fields
-            save.force_insert = force_insert
-            save.discard = discard
-            key = bound.ordering_key(port, model)
-            identity = bound.identity_of(model)
-            if identity is not None and (check_identity := getattr(backend, "check_identity", None)) is not None:
-                check_identity(identity)
-            origin = adapter.origin(model)
-            stored = bound.server_given if origin is None else origin.stored
-            with self._engine.deciding as ledger:
-                earlier = ledger.reserve(save, key, identity, stored=stored)
-            if earlier is not None:
-                return earlier
-            try:
-                save.snapshot = adapter.snapshot(model, check=verb in (Verb.SAVE, Verb.PATCH))
-                if origin is not None and port.is_home(model) and origin.stored and facts.unsettled == 1:
-                    # Asked again, because the snapshot may have loaded what was expired.
-                    facts.adopt(adapter.origin(model) or origin, attached=adapter.attached(model))
-                if facts.unsettled == 1 and verb in (Verb.SAVE, Verb.PATCH) and save.record.life is Life.LIVE:
-                    _attempt.check_version(save)
-            except BaseException:
-                with self._engine.deciding as ledger:
-                    effects = ledger.withdraw(save)
-                self._engine.run(effects)
-                raise
-            if not save.passes_halt:
-                save.before, facts.last = facts.last, save
-            with self._engine.deciding as ledger:
-                refused = ledger.closed  # since the place was taken; what is not accepted yet is not waited for
-                effects = ledger.withdraw(save) if refused else ledger.fill(save)
-            if refused and facts.last is save:
-                facts.last = save.before
-        self._engine.run(effects)
-        if refused:
-            raise DispatcherClosed
-        return save
+    def submit(self, model: Any, bound: Bound, backend: Any, verb: Verb, **wishes: Any) -> SaveHandle[Any]:
+        """Accept one save; see :meth:`~chained_models._intake.Intake.submit`."""
+        return self._intake.submit(model, bound, backend, verb, **wishes)
 
     def port(self, backend: Any) -> Port:
         """This dispatcher's view of a backend."""
-        port = self._ports.get(backend)
-        if port is not None:
-            return port
-        lane = getattr(backend, "lane", None)
-        if lane is None:
-            lane = Lane()
-        with self._engine.deciding:
-            port = self._ports.get(backend)
-            if port is not None:
-                return port
-            driver = self._drivers.choose(backend)
-            driver.lost = partial(_lost, weakref.ref(self._engine), weakref.ref(driver))
-            return self._ports.setdefault(backend, Port(self._engine.lane_state(lane), driver, backend))
-
-    def facts(self, port: Port, model: Any) -> Facts:
-        """What `model` knows of that backend."""
-        facts = port.objects.get(model)
-        if facts is None:
-            facts = Facts(Record(type(model).__name__))
-            facts = port.objects.setdefault(model, facts)
-        return facts
+        return self._intake.port(backend)
 
     def chain_of(self, model: M, bound: Bound, backend: Any) -> ModelChain[M]:
         """The view of the chain that `model` is in, or would be in."""
-        port = self.port(backend)
-        facts = self.facts(port, model)
-        origin = bound.adapter.origin(model)
-        stored = bound.server_given if origin is None else origin.stored
-        identity = bound.identity_of(model)
-        with self._engine.deciding as ledger:
-            ledger.adopt(port, facts, bound.model.type, identity, stored=stored)
-        return ModelChain(self, model, bound, port, facts)
+        return ModelChain(self, model, bound, *self._intake.adopt(model, bound, backend))
 
     def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
         """The user says that an object is as the backend has it."""
-        with facts.latch:
-            with self._engine.deciding as ledger:
-                effects = ledger.identify(port, facts.record.current(), model_type, identity)
-            facts.declare(base, version)
-        self._engine.run(effects)
+        self._intake.mark_stored(port, facts, model_type, identity, base, version)
 
     # Handles and chains
 
@@ -222,7 +127,7 @@ class Dispatcher:
 
     def catch_up(self, handle: SaveHandle[Any]) -> None:
         """Make the assignments to the model that were left for this thread."""
-        handle.facts.catch_up()
+        handle.work.catch_up(handle)
 
     def chain_state(self, key: Any) -> ChainState | None:
         """The chain of that key, if there is anything in it."""
@@ -239,7 +144,17 @@ class Dispatcher:
         """Start nothing in this chain until it is resumed."""
         with self._engine.deciding as ledger:
             ledger.machine.pause(key, lane)
+        self._engine.run([])
         self._engine.patience.changed()
+
+    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these options."""
+        with self._engine.deciding as ledger:
+            ledger.machine.update(key, lane, options)
+
+    def why(self, handle: Handle[Any]) -> str | None:
+        """Why it waits, as a sentence; None if it does not."""
+        return self._engine.why(handle)
 
     def resume(self, key: Any) -> None:
         """Go on."""
@@ -253,21 +168,23 @@ class Dispatcher:
         """Go on without the save that halted the chain."""
         self._change(key, self._engine.ledger.machine.lift)
 
-    def retry(self, key: Any, successor_of: Callable[[Any], SaveHandle[Any]]) -> SaveHandle[Any] | None:
+    def retry(self, key: Any) -> SaveHandle[Any] | None:
         """Send the save that halted the chain again, in front; None if the chain is not halted."""
         halted: Any = getattr(self.chain_state(key), "halted", None)
         if halted is None:
             return None
         halted.port.driver.claim()
         halted.port.driver.help()
-        with halted.facts.latch, self._engine.deciding as ledger:
+        with halted.work.latch(halted), self._engine.deciding as ledger:
             chain: Any = self.chain_state(key)
             if chain is None or chain.halted is not halted:
                 return None  # another thread was first
-            successor = successor_of(halted)
-            succeed(successor, halted)
+            successor: SaveHandle[Any] = halted.work.successor(halted)
+            halted.retried_by = successor
+            successor.waits = len(successor.after)
             effects = ledger.retry(chain, successor)
         self._engine.run(effects)
+        self._intake.wait_for(successor, successor.after)
         return successor
 
     def _change(self, key: Any, decide: Callable[[ChainState], list[Effect]]) -> None:
@@ -286,7 +203,7 @@ class Dispatcher:
     def __iter__(self) -> Iterator[Chain]:
         with self._engine.deciding as ledger:
             chains = [chain.key for chain in ledger.machine if chain.saves]
-        return iter([Chain(self, key) for key in chains])
+        return iter([key if isinstance(key, Chain) else Chain(self, key) for key in chains])
 
     def __repr__(self) -> str:
         with self._engine.deciding as ledger:
@@ -323,7 +240,7 @@ class Dispatcher:
         if not ended:
             with self._engine.deciding as ledger:
                 left: list[Any] = [
-                    save for chain in self._engine.chains(key) for save in chain.saves.values() if save.seq <= last
+                    save for chain in self._engine.chains(key) for save in chain.saves.values() if save.place <= last
                 ]
             raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
         if held:
@@ -358,8 +275,8 @@ class Dispatcher:
     def after_fork(self) -> None:
         """In a child process: start empty. What was accepted before the fork is the parent's to carry out."""
         saves: list[Any] = [save for chain in self._engine.ledger.machine for save in chain.saves.values()]
-        for save in saves:
-            save.disown()
+        for one in [one for save in saves for one in (save, *save.replaced)]:
+            one.disown()
         for driver in self._drivers:
             driver.after_fork()
         self._start_afresh()
@@ -384,15 +301,9 @@ class Dispatcher:
         await asyncio.to_thread(self.close)
 
 
-def _listed(saves: list[SaveHandle[Any]], most: int = 5) -> str:
+def _listed(saves: list[Handle[Any]], most: int = 5) -> str:
     named = ", ".join(str(save) for save in saves[:most])
     return named if len(saves) <= most else f"{named} and {len(saves) - most} more"
-
-
-def _lost(engine: weakref.ref[Engine], driver: weakref.ref[Driver]) -> None:
-    mine, its = engine(), driver()
-    if mine is not None and its is not None:
-        mine.abandon_all("its event loop was closed", its)
 
 
 living: weakref.WeakSet[Dispatcher] = weakref.WeakSet()

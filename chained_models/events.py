@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from .exceptions import InvalidOption
 
 if TYPE_CHECKING:
-    from .handle import SaveHandle
+    from ._lane import Lane
+    from .handle import Handle
 
 __all__ = ["EventName", "Receiver", "Receivers", "SaveEvent", "on"]
 
@@ -25,10 +26,16 @@ EventName: TypeAlias = Literal[
     "sync",  # the backend has it, and the answer is merged
     "error",  # it surely was not applied
     "retry",  # an attempt failed, another one will follow
+    "superseded",  # another save took its place
     "cancelled",  # taken out before its first attempt
     "abandoned",  # nobody knows whether it was applied
     "stale",  # an attempt has ended that no longer counts
     "idle",  # the chain has nothing more to do
+    "long_running",  # an attempt has been pending for long
+    "congested",  # so many have that new attempts of the lane start one at a time
+    "recovered",  # none in flight has any more; they start side by side again
+    "stuck",  # the save has waited for too long for something that does not come by itself; see its why_waiting
+    "complete",  # a CallChain has emptied by itself
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
@@ -39,26 +46,30 @@ class SaveEvent:
 
     Attributes:
         name: Which of the events.
-        save: The save it happened to; for `idle`, the last one of the chain.
+        save: The save, or call, it happened to; for `idle` and `complete`, the last one of the chain; for `congested` and
+            `recovered`, the one whose attempt became long, or ended, last.
         attempt: Attempts made so far.
         error: For `error`, `abandoned`, `retry`, `stale`: how the attempt or the save failed.
-        delay: For `retry`: seconds until the next attempt; None if it waits for the lane to be resumed.
+        delay: For `retry`: seconds until the next attempt; None if it waits for other credentials, or for the lane to be
+            resumed.
         taken: For `sync`: names of the attributes that were set from the answer.
         kept: For `sync`: names that the answer would have set, but that were changed meanwhile or refused it.
+        lane: For `long_running`, `congested`, `recovered`: the lane.
     """
 
     name: EventName
-    save: SaveHandle[Any]
+    save: Handle[Any]
     attempt: int = 0
     error: BaseException | None = None
     delay: float | None = None
     taken: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    lane: Lane | None = None
 
     @property
     def model(self) -> Any:
-        """The object that was saved."""
-        return self.save.model
+        """The object that was saved; of a call, its CallChain."""
+        return self.save.subject
 
 
 Receiver: TypeAlias = Callable[[SaveEvent], object]
@@ -105,7 +116,8 @@ def on(name: EventName, receiver: Receiver, *, model: type | None = None) -> Cal
     """Call `receiver` with a :class:`SaveEvent` whenever the event `name` happens.
 
     Args:
-        name: One of request, sync, error, retry, cancelled, abandoned, stale, idle.
+        name: One of request, sync, error, retry, superseded, cancelled, abandoned, stale, idle,
+            long_running, congested, recovered, stuck, complete.
         receiver: Takes the event; what it returns is ignored, what it raises is logged.
         model: Only for objects of this class; None for all.
 

@@ -18,6 +18,7 @@
     │   ├── AttachedInstance       an SQLAlchemy Session is still working on the object
     │   ├── WouldDeadlock          waiting here could never end
     │   ├── WrongLoop              the backend belongs to another event loop
+    │   ├── ChainFull              the chain holds as many saves as it may
     │   ├── DispatcherClosed       a save after close()
     │   └── MissingExtra           an optional library is not installed (also an ImportError)
     ├── Stuck                      flush() cannot finish: paused or halted chains (also a TimeoutError)
@@ -27,7 +28,8 @@
     │   ├── Conflict               somebody else changed it
     │   ├── Unauthenticated        the credentials are not, or no longer, accepted
     │   ├── Gone                   it no longer exists
-    │   ├── Unavailable            surely not applied; worth trying again
+    │   ├── Unavailable            this attempt was surely not applied; worth trying again
+    │   │   └── NotApplied         proof that no attempt of this write was applied
     │   └── InDoubt                it may or may not have been applied
     └── Abandoned                  the outcome of a save is not known, and no longer awaited
 
@@ -43,6 +45,7 @@ __all__ = [
     "AttachedInstance",
     "BackendError",
     "BaseUnknown",
+    "ChainFull",
     "ChainedModelsError",
     "Conflict",
     "Deleted",
@@ -55,6 +58,7 @@ __all__ = [
     "MaskedSecret",
     "MissingExtra",
     "MissingIdentity",
+    "NotApplied",
     "NotBound",
     "Rejected",
     "ReservedName",
@@ -137,6 +141,12 @@ class WrongLoop(UsageError, RuntimeError):
     """This backend belongs to another event loop that is still open. Make one backend object per loop."""
 
 
+class ChainFull(UsageError):
+    """The chain holds as many unsettled saves as it may. Wait for one of them, or bind the class with overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST."""
+
+    overflow: object = None
+
+
 class DispatcherClosed(UsageError, RuntimeError):
     """The dispatcher is closed and takes no more saves."""
 
@@ -188,6 +198,10 @@ class Gone(BackendError):
 
 class Unavailable(BackendError):
     """The backend could not be reached; the write was surely not applied."""
+
+
+class NotApplied(Unavailable):
+    """The backend has looked: no attempt of this write was applied, whatever was believed before."""
 
 
 class InDoubt(BackendError):

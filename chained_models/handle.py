@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ._machine import Chain
+from ._pace import Pace
 from ._record import Record, Verb
-from ._snapshot import Snapshot
+from ._snapshot import Snapshot, Theirs
 from ._states import OUTCOMES, SaveState
+from ._work import Work
 from .operation import Answer, Method, Operation
-from .policies import FailureRule, Outcome, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
+from .protocols import Driver
 
 __all__ = ["Handle", "Host", "SaveHandle"]
 
@@ -49,6 +52,10 @@ class Host(Protocol):
         """Wait in an event loop until the handle is done."""
         ...
 
+    def why(self, handle: Any) -> str | None:
+        """Why it is not done, as a sentence."""
+        ...
+
     def catch_up(self, handle: Any) -> None:
         """Carry out what was left for this thread to do, before it looks at the outcome."""
         ...
@@ -67,11 +74,97 @@ class Handle(Future[T]):
     _result: T | None = None
     _exception: BaseException | None = None
     _made: threading.Condition | None = None
+    _followers: tuple[Callable[[Any], object], ...] = ()
+
+    # Who carries it out, and how; set by whoever makes the handle.
+    work: Work
+    port: Any
+    policy: RetryPolicy
+    timeout: float
+    on_failure: FailureRule | None = None
+    context: Context
+    delivery: Any = None
+    # Facts of the machine; see `chained_models._machine.Save`.
+    state: SaveState = SaveState.PREPARING
+    seq = 0
+    place = 0
+    token = 0
+    attempts = 0
+    started = 0.0
+    spent = 0.0
+    due = False
+    doubted = False
+    passes_halt = False
+    fronted = False
+    pace: Pace | None = None
+    riders: Sequence[Any] = ()
+    open = False
+    manual = False
+    """Whether its attempt goes on when the work has returned, until somebody says that it is over."""
+    chain: Chain | None = None
+    # Filled as it goes on.
+    id = ""
+    answer: Answer | None = None
+    error: BaseException | None = None
+    superseded_by: Any = None
+    """The one that took its place; this one ends as that one does."""
+    retried_by: Any = None
+    """The one that was sent again for it, by hand."""
+    replaced: list[Any]
+    """Those whose place this one took, and which end as it does."""
+    after: tuple[Any, ...] = ()
+    """The handles of other chains that it waits for."""
+    waits = 0
+    wakes = 0.0
+    interrupt: BaseException | None = None
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[Any], Any]] = []
+        self.replaced = []
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+        return OUTCOMES.get(self.state)
+
+    @property
+    def why_waiting(self) -> str | None:
+        """Why it is not done yet, as one sentence for people; None if it is."""
+        why = self._host.why(self)
+        return None if why is None else why.removeprefix("is ")
+
+    def running(self) -> bool:
+        """Whether it was attempted and has not settled."""
+        return not self.done() and self.attempts > 0
+
+    # What the engine asks of any handle; each kind of handle has its own answers.
+
+    @property
+    def subject(self) -> Any:
+        """The object that it is about, of which events tell."""
+        return None
+
+    @property
+    def value(self) -> T | None:
+        """Its result, if it succeeds."""
+        return None
+
+    @property
+    def thing(self) -> Any:
+        """What only one attempt at a time may be about."""
+        return self.chain
+
+    @property
+    def drivers(self) -> Iterable[Driver]:
+        """Those that it waits for: its own, and others of its chain."""
+        return (self.port.driver,)
+
+    @property
+    def receivers(self) -> Any:
+        """Receivers of that object's events, or None."""
+        return None
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -148,12 +241,14 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
+        followers: tuple[Callable[[Any], object], ...] = ()
         with _making:
             if self._state in (_FINISHED, _CANCELLED):
                 raise InvalidStateError(f"{self!r} was settled twice")
             made = self._made
             if made is None:
                 self._end(value, error, cancelled=cancelled)
+                followers, self._followers = self._followers, ()
         if made is not None:
             with made:
                 self._end(value, error, cancelled=cancelled)
@@ -165,8 +260,25 @@ class Handle(Future[T]):
                     else:
                         waiter.add_result(self)
                 made.notify_all()
-        if self._done_callbacks:
-            self._call_back()
+            with _making:  # whoever comes after this finds it settled
+                followers, self._followers = self._followers, ()
+        try:
+            if self._done_callbacks:
+                self._call_back()
+        finally:
+            for call in followers:
+                call(self)
+
+    def when_settled(self, call: Callable[[Any], object]) -> None:
+        """For what depends on it: call `call` with it when it is settled, at once if it is.
+
+        Not a done callback, which would count as somebody who listens to its failure.
+        """
+        with _making:
+            if self._state not in (_FINISHED, _CANCELLED):
+                self._followers = (*self._followers, call)
+                return
+        call(self)
 
     def _end(self, value: T | None, error: BaseException | None, *, cancelled: bool) -> None:
         self._result = value
@@ -188,6 +300,7 @@ class Handle(Future[T]):
 
     def disown(self) -> None:
         """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
+        self.state = SaveState.CANCELLED
         self._made = None
         self._end(None, None, cancelled=True)
 
@@ -223,20 +336,11 @@ class SaveHandle(Handle[T]):
         attempts: Attempts made so far.
         answer: What the backend answered, once it has.
         error: Why it failed, or was abandoned; None otherwise.
+        superseded_by: The save that took its place, or None.
     """
 
-    # Facts of the machine; see `chained_models._machine.Save`.
-    state: SaveState = SaveState.PREPARING
-    seq = 0
-    token = 0
-    attempts = 0
-    started = 0.0
-    spent = 0.0
-    due = False
-    doubted = False
-    passes_halt = False
-    chain: Chain | None = None
     # Filled as the save goes on.
+    idempotency_key = ""
     snapshot: Snapshot = MappingProxyType({})
     before: SaveHandle[Any] | None = None
     """The save of the same object in front of this one, while its answer may still move values of this one."""
@@ -246,19 +350,33 @@ class SaveHandle(Handle[T]):
     """What refreshes that overtook this save found: the values they are about, and what those are now."""
     method: Method | None = None
     operation: Operation | None = None
-    answer: Answer | None = None
     understood: Mapping[str, Any] | None = None
     """The answer's values in field types; None if there were none, or they did not fit."""
-    error: BaseException | None = None
     update_fields: frozenset[str] | None = None
+    always: frozenset[str] = frozenset()
+    """Names that a patch sends whether they differ from the base or not."""
+    slots: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
+    """Attributes that get the identity of another save: that save, and the value they had at the call."""
+    orphaned: BaseException | None = None
+    """Why one of those that it waited for was not saved."""
+    coalesce = Coalesce.EVERY
     force_insert = False
     discard = False
-    interrupt: BaseException | None = None
+    on_conflict: ConflictRule = OnConflict.FAIL
+    rounds = 0
+    """How many conflicts were resolved before it came to this save."""
+    unconditional = False
+    """Whether it is sent without a version, to overwrite what is there."""
+    theirs: Theirs | None = None
+    """What was found stored, and is to be merged before this save is sent."""
+    unseen: Snapshot = MappingProxyType({})
+    """What others changed after the snapshot was taken, found out by a save in front: name to the value before that."""
 
     def __init__(
         self,
         host: Host,
         *,
+        work: Work,
         model: T,
         verb: Verb,
         port: Any,
@@ -273,8 +391,7 @@ class SaveHandle(Handle[T]):
         delivery: Any,
     ) -> None:
         super().__init__(host)
-        self.id = ""
-        self.idempotency_key = ""
+        self.work = work
         self.model = model
         self.verb = verb
         self.port = port
@@ -289,23 +406,29 @@ class SaveHandle(Handle[T]):
         self.delivery = delivery
 
     @property
-    def outcome(self) -> Outcome | None:
-        """How it ended; None while it has not."""
-        return OUTCOMES.get(self.state)
-
-    @property
     def identity(self) -> Any:
         """The identity of the stored thing, as soon as it is known."""
         return self.record.current().identity
 
-    def disown(self) -> None:
-        """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
-        self.state = SaveState.CANCELLED
-        super().disown()
+    @property
+    def subject(self) -> T:
+        """The object that was saved."""
+        return self.model
 
-    def running(self) -> bool:
-        """Whether it was attempted and has not settled."""
-        return not self.done() and self.attempts > 0
+    @property
+    def value(self) -> T:
+        """Its result: the object."""
+        return self.model
+
+    @property
+    def thing(self) -> Any:
+        """Its record."""
+        return self.record.current()
+
+    @property
+    def receivers(self) -> Any:
+        """Receivers of the object's events, or None."""
+        return self.facts.receivers
 
     def __repr__(self) -> str:
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""

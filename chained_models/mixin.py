@@ -6,20 +6,21 @@ A plain class: no metaclass, no annotations, nothing asked of `__init__`; what i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ._dependencies import After
 from ._record import Verb
 from .binding import Binding, Bound, backend_in_context, rebound, resolve
 from .chain import ModelChain
 from .exceptions import InvalidOption, ReservedName
-from .policies import FailureRule, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, Overflow, RetryPolicy
 from .process import default_dispatcher
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
-    from .handle import SaveHandle
+    from .handle import Handle, SaveHandle
 
 __all__ = ["ChainedSaveMixin"]
 
@@ -53,6 +54,10 @@ class ChainedSaveMixin:
         identity_by: Literal["server", "client"] | None = None,
         ordering_key: Callable[[Any], Hashable] | str | None = None,
         on_failure: FailureRule | None = None,
+        on_conflict: ConflictRule | None = None,
+        coalesce: Coalesce | None = None,
+        max_pending: int | None = None,
+        overflow: Overflow | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         dispatcher: Dispatcher | None = None,
@@ -66,6 +71,10 @@ class ChainedSaveMixin:
             "identity_by": identity_by,
             "ordering_key": ordering_key,
             "on_failure": on_failure,
+            "on_conflict": on_conflict,
+            "coalesce": coalesce,
+            "max_pending": max_pending,
+            "overflow": overflow,
             "retry": retry,
             "timeout": timeout,
             "dispatcher": dispatcher,
@@ -85,6 +94,10 @@ class ChainedSaveMixin:
         identity_by: Literal["server", "client"] | None = None,
         ordering_key: Callable[[Any], Hashable] | str | None = None,
         on_failure: FailureRule | None = None,
+        on_conflict: ConflictRule | None = None,
+        coalesce: Coalesce | None = None,
+        max_pending: int | None = None,
+        overflow: Overflow | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         dispatcher: Dispatcher | None = None,
@@ -100,6 +113,11 @@ class ChainedSaveMixin:
             ordering_key: Chooses the chain: a function of the model, or the name of an attribute. Left out: one chain for
                 each stored thing.
             on_failure: What the chain does after a failed save: one rule, or one for each failure class.
+            on_conflict: What becomes of a save that met another's change: a policy, or a function of a
+                :class:`~chained_models.policies.Clash`.
+            coalesce: Whether a newer save takes the place of one that waits.
+            max_pending: Most unsettled saves in one chain, the one in flight included. Left out: any number.
+            overflow: What a verb does when there are as many: raise, or wait.
             retry: How often and how long to try.
             timeout: Seconds that one attempt has.
             dispatcher: Who carries it out; left out: the default dispatcher.
@@ -115,6 +133,10 @@ class ChainedSaveMixin:
             "identity_by": identity_by,
             "ordering_key": ordering_key,
             "on_failure": on_failure,
+            "on_conflict": on_conflict,
+            "coalesce": coalesce,
+            "max_pending": max_pending,
+            "overflow": overflow,
             "retry": retry,
             "timeout": timeout,
             "dispatcher": dispatcher,
@@ -146,6 +168,7 @@ class ChainedSaveMixin:
         update_fields: Collection[str] | None = None,
         force_insert: bool = False,
         timeout: float | None = None,
+        after: After = (),
     ) -> SaveHandle[Self]:
         """Store the model as it is now: at once if nothing of it is in flight, else when its turn comes.
 
@@ -155,12 +178,16 @@ class ChainedSaveMixin:
             update_fields: Send only these attributes.
             force_insert: Create it, whatever is known.
             timeout: Seconds that one attempt has.
+            after: Handles of saves (or calls) of other chains that must be saved first; if one of them is not, this one
+                fails with its cause. As a mapping, ``line.save(after={"order_id": order.save()})``, each attribute gets the
+                identity that its handle saved, when this save is sent, and on the model.
 
         Returns:
             A handle; safe to ignore.
 
         Raises:
             NotBound: The class has no backend.
+            ChainFull: The chain holds as many saves as it may.
             Deleted: The model was deleted.
             IdentityChanged: It is stored under another identity.
             SnapshotError: An attribute cannot be copied.
@@ -177,27 +204,32 @@ class ChainedSaveMixin:
             update_fields=names,
             force_insert=force_insert,
             timeout=_seconds(timeout),
+            after=after,
         )
 
-    def delete(self, *, timeout: float | None = None) -> SaveHandle[Self]:
+    def delete(self, *, timeout: float | None = None, after: Iterable[Handle[Any]] = ()) -> SaveHandle[Self]:
         """Remove the stored thing, when its turn comes. Calling it again returns the same handle.
 
         Args:
             timeout: Seconds that one attempt has.
+            after: Handles that must be saved first; see :meth:`save`.
         """
         bound, backend = _target(self)
-        return _dispatcher_of(bound).submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout))
+        return _dispatcher_of(bound).submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout), after=after)
 
-    def refresh(self, *, discard: bool = False, timeout: float | None = None) -> SaveHandle[Self]:
+    def refresh(
+        self, *, discard: bool = False, timeout: float | None = None, after: Iterable[Handle[Any]] = ()
+    ) -> SaveHandle[Self]:
         """Read the stored values, when its turn comes; attributes that were changed meanwhile stay as they are.
 
         Args:
             discard: Take all stored values, and lose what was changed.
             timeout: Seconds that one attempt has.
+            after: Handles that must be saved first; see :meth:`save`.
         """
         bound, backend = _target(self)
         return _dispatcher_of(bound).submit(
-            self, bound, backend, Verb.REFRESH, discard=discard, timeout=_seconds(timeout)
+            self, bound, backend, Verb.REFRESH, discard=discard, timeout=_seconds(timeout), after=after
         )
 
     @property

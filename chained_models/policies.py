@@ -5,14 +5,41 @@ Pure: the time that has passed and the random number of the jitter are given, ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from .exceptions import BackendError, Conflict, Gone, InDoubt, InvalidOption, Rejected, Unauthenticated, Unavailable
+from .exceptions import (
+    BackendError,
+    Conflict,
+    Gone,
+    InDoubt,
+    InvalidOption,
+    NotApplied,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
 from .operation import Guarantee, Method
 
-__all__ = ["FailureRule", "OnFailure", "Outcome", "RetryPolicy", "Ruling", "Verdict", "failure_class", "judge"]
+__all__ = [
+    "Clash",
+    "Coalesce",
+    "ConflictRule",
+    "FailureRule",
+    "OnConflict",
+    "OnFailure",
+    "Outcome",
+    "Overflow",
+    "RetryPolicy",
+    "Ruling",
+    "Unverified",
+    "Verdict",
+    "failure_class",
+    "judge",
+    "rule_for",
+]
 
 
 class Outcome(Enum):
@@ -24,6 +51,8 @@ class Outcome(Enum):
     """It was surely not applied, and will not be tried again."""
     ABANDONED = "abandoned"
     """Nobody knows whether it was applied, and it is no longer waited for."""
+    SUPERSEDED = "superseded"
+    """Another save took its place; its handle ends as that one does."""
     CANCELLED = "cancelled"
     """Taken out of the chain before its first attempt."""
 
@@ -35,6 +64,65 @@ class OnFailure(Enum):
     """Go on with the next save."""
     HALT = "halt"
     """Keep the failed save in sight, and send nothing until retry(), skip() or clear()."""
+
+
+class OnConflict(Enum):
+    """What becomes of a save whose backend says that somebody else has changed the stored thing."""
+
+    FAIL = "fail"
+    """The save fails with the conflict."""
+    OVERWRITE = "overwrite"
+    """Ours is written all the same."""
+    REBASE = "rebase"
+    """Read what is stored, and make the same change on top of it. If both have changed an attribute, and differ, it fails.
+    A delete changes no attribute: it deletes what is there now."""
+
+
+class Coalesce(Enum):
+    """What becomes of a save that waits, and was never attempted, when the same object is saved again."""
+
+    EVERY = "every"
+    """Every save is sent."""
+    LATEST = "latest"
+    """The newer one takes the place of the waiting one, and carries what that one would have carried."""
+
+
+class Overflow(Enum):
+    """What a verb does when the chain holds as many unsettled saves as it may."""
+
+    RAISE = "raise"
+    """It raises :class:`~chained_models.exceptions.ChainFull`, and nothing is queued."""
+    BLOCK = "block"
+    """It waits for room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A conflict, for a function that decides it.
+
+    Attributes:
+        model: The object that was saved.
+        method: What was to be done: UPDATE, PATCH or DELETE.
+        error: What the backend said.
+        base: The values that the object last knew to be stored, by name; None if it knew none.
+        ours: The values that were to be written; none for a delete.
+        theirs: The values that are stored now.
+    """
+
+    model: Any
+    method: Method
+    error: BaseException
+    base: Mapping[str, Any] | None
+    ours: Mapping[str, Any]
+    theirs: Mapping[str, Any]
+
+
+ConflictRule = OnConflict | Callable[[Clash], Mapping[str, Any] | OnConflict | None]
+"""One of the policies, or a function that gives the values to be written, or a policy, or None, which is FAIL.
+
+The function is called where the work runs, and should neither block nor edit the model. What the mapping that it returns
+does not name is left as it is stored.
+"""
 
 
 FailureRule = OnFailure | Mapping[type[BaseException], OnFailure]
@@ -115,6 +203,12 @@ class Verdict:
     delay: float = 0.0
     in_doubt: bool = False
     """Whether the save must from now on be taken as possibly applied."""
+    proved: bool = False
+    """Whether it is known that no attempt so far was applied."""
+
+
+class Unverified(InDoubt):
+    """A create is in doubt, and the backend could not say yet whether it was applied: worth asking again."""
 
 
 FAILURE_CLASSES: tuple[type[BackendError], ...] = (Rejected, Conflict, Unauthenticated, Gone, Unavailable, InDoubt)
@@ -156,24 +250,26 @@ def judge(
     # What is not in the table may have happened at any moment, so it proves nothing about the write; unless nothing was
     # sent at all, or nothing would have been changed.
     unclear = kind is InDoubt or kind is None
-    in_doubt = was_in_doubt or (unclear and method not in (None, Method.READ))
+    proved = isinstance(error, NotApplied)
+    in_doubt = not proved and (was_in_doubt or (unclear and method not in (None, Method.READ)))
 
     if kind is Unauthenticated:
         return Verdict(Ruling.HOLD, in_doubt=was_in_doubt)
 
-    if kind is Unavailable or (kind is InDoubt and repeatable):
+    if kind is Unavailable or (kind is InDoubt and (repeatable or isinstance(error, Unverified))):
         assert isinstance(error, BackendError)
         delay = policy.delay(attempts, random, error.retry_after)
         if attempts < policy.attempts and spent + delay < policy.timeout:
-            return Verdict(Ruling.RETRY, delay=delay, in_doubt=in_doubt)
+            return Verdict(Ruling.RETRY, delay=delay, in_doubt=in_doubt, proved=proved)
 
     outcome = Outcome.ABANDONED if in_doubt else Outcome.FAILED
     built_in = OnFailure.HALT if creating and outcome is Outcome.ABANDONED else OnFailure.CONTINUE
-    rule = _rule_for(error, on_failure) or built_in
-    return Verdict(Ruling.SETTLE, outcome=outcome, halt=rule is OnFailure.HALT, in_doubt=in_doubt)
+    rule = rule_for(error, on_failure) or built_in
+    return Verdict(Ruling.SETTLE, outcome=outcome, halt=rule is OnFailure.HALT, in_doubt=in_doubt, proved=proved)
 
 
-def _rule_for(error: BaseException, on_failure: FailureRule | None) -> OnFailure | None:
+def rule_for(error: BaseException, on_failure: FailureRule | None) -> OnFailure | None:
+    """What the user's rule says of this error; None if it says nothing."""
     if on_failure is None or isinstance(on_failure, OnFailure):
         return on_failure
     for known in type(error).__mro__:

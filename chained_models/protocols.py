@@ -127,7 +127,16 @@ class Backend(Protocol):
 
     Optional, looked up by name: ``encode(operation) -> payload``, called once, before the first attempt, and kept on
     ``operation.payload``; ``check(model, resource)``, called when a class is bound, and ``check_identity(identity)``,
+    called at a `save()`, raise what could never work; ``lane``, a :class:`~chained_models.Lane`; ``reauthenticate()``,
+    called once for all that waits when the credentials of an attempt were refused (`Unauthenticated`), so that the next
+    attempts are accepted. What it returns is ignored; if it raises, or takes longer than an attempt may, the lane is
+    paused. It is called outside the lane, in the place where `execute` is, at most once at a time in each dispatcher,
+    and must not wait for saves of its own.
     called at a `save()`, raise what could never work; ``lane``, a :class:`~chained_models.Lane`.
+
+    ``verify(operation)``, called after an InDoubt create if the backend is neither IDEMPOTENT nor TRANSACTIONAL, says
+    whether it was applied: True, or the :class:`~chained_models.Answer` or mapping that the create would have given; False
+    (it will never take effect any more, and may be sent again); None if that is not known.
     """
 
     @property
@@ -148,7 +157,10 @@ class Backend(Protocol):
 
 
 class AsyncBackend(Protocol):
-    """A backend whose verbs are coroutines. `guarantee`, `check` and `lane` are as in :class:`Backend`."""
+    """A backend whose verbs are coroutines. `guarantee`, `check` and `lane` are as in :class:`Backend`.
+
+    `reauthenticate` may be a coroutine function, or a plain one that does not block.
+    """
 
     @property
     def guarantee(self) -> Any:

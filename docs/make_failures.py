@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from chained_models.backends._http_status import failure
-from chained_models.exceptions import BackendError
+from chained_models.exceptions import BackendError, NotApplied
 from chained_models.operation import Guarantee, Method
 from chained_models.policies import FAILURE_CLASSES, Outcome, RetryPolicy, Ruling, judge
 
@@ -54,7 +54,7 @@ def _ranges(statuses: list[int]) -> str:
 def rulings() -> str:
     """Class to what happens, for each kind of write."""
     lines = [f"| class | {' | '.join(SITUATIONS)} |", "|---|" + "---|" * len(SITUATIONS)]
-    for kind in FAILURE_CLASSES:
+    for kind in (*FAILURE_CLASSES, NotApplied):
         cells = [_ruling(kind("..."), *situation) for situation in SITUATIONS.values()]
         lines.append(f"| `{kind.__name__}` | {' | '.join(cells)} |")
     cells = [_ruling(RuntimeError(), *situation) for situation in SITUATIONS.values()]
@@ -79,13 +79,13 @@ def _ruling(error: BackendError | Exception, method: Method, guarantee: Guarante
         for attempts in (1, policy.attempts)
     )
     if first.ruling is Ruling.HOLD:
-        return "held until the lane is resumed"
+        return "held until the credentials are renewed, or the lane is resumed"
     assert last.outcome is not None
     ending = f"{last.outcome.name}, the chain {'halts' if last.halt else 'goes on'}"
     if first.ruling is Ruling.RETRY:
         unless = (
             " (ABANDONED if it ever was in doubt)"
-            if last.outcome is Outcome.FAILED and method is not Method.READ
+            if last.outcome is Outcome.FAILED and method is not Method.READ and not last.proved
             else ""
         )
         return f"tried again; then {ending}{unless}"

@@ -26,6 +26,7 @@ MEANING = {
     SaveState.SAVED: "The backend has it.",
     SaveState.FAILED: "It was surely not applied, and will not be tried again.",
     SaveState.ABANDONED: "Nobody knows whether it was applied, and it is no longer waited for.",
+    SaveState.SUPERSEDED: "Another save took its place. Its handle ends as that one does.",
     SaveState.CANCELLED: "Taken out of the chain before its first attempt.",
 }
 CAUSE = {
@@ -37,6 +38,7 @@ CAUSE = {
     Input.SUCCEED: "the backend has it, or there was nothing to send",
     Input.FAIL: "it was surely not applied, and is not tried again",
     Input.ABANDON: "it may have been applied, and is not tried again",
+    Input.SUPERSEDE: "a newer save, or after a conflict a new one on top of what is stored, took its place",
     Input.CANCEL: "`cancel()`, `clear()`, or a delete of something never stored",
 }
 

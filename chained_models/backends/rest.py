@@ -52,8 +52,11 @@ class RestBackend:
     """Carries out operations over HTTP, with requests (``pip install 'chained-models[rest]'``).
 
     `base_url`, `auth` and `headers` are plain attributes, read at each attempt: set them to redirect to a mirror, or to
-    renew credentials. Redirects are never followed, nothing is retried in here, cookies are not kept, and a read that
+    renew credentials, also in `Lane(on_congested=...)` and in `reauthenticate`. Redirects are never followed, nothing is retried in here, cookies are not kept, and a read that
     goes wrong is Unavailable where a write would be InDoubt, because a read changes nothing.
+
+    A create in doubt is sent again only if the server is IDEMPOTENT. If yours can look up what was created, give a subclass
+    a method ``verify(operation)``; nothing in HTTP says how, so there is none here.
 
     Args:
         base_url: Where all resources are, ``https://shop.example/api``; no query, no user name.
@@ -65,6 +68,9 @@ class RestBackend:
         auth: A ``(name, password)`` pair; an auth object of requests; or a callable without arguments, asked before each
             attempt, that returns a bearer token, a mapping of headers, or one of the former. If it raises, nothing is
             sent and the save is tried again later.
+        reauthenticate: A callable without arguments that renews what `auth` or `headers` give; called once, for all saves
+            that wait, when the server answers 401. Without it, or if it raises, or if the server then still answers 401,
+            the lane is paused.
         headers: Headers for all requests, or a callable without arguments that gives them before each attempt. A
             Content-Type in it replaces ``application/json``.
         timeout: Seconds for one attempt in all, from connecting to the last byte; an operation may have fewer. Only the
@@ -93,6 +99,7 @@ class RestBackend:
         lane: Lane | None = None,
         session: Any = None,
         auth: Any = None,
+        reauthenticate: Callable[[], object] | None = None,
         headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
         timeout: float = 30.0,
         guarantee: Guarantee = Guarantee.PLAIN,
@@ -114,10 +121,15 @@ class RestBackend:
             raise InvalidOption("RestBackend(max_answer_bytes=...): at least 1")
         if key_style not in KEY_STYLES:
             raise InvalidOption(f"RestBackend(key_style=...): one of {', '.join(KEY_STYLES)}")
+        if reauthenticate is not None and not callable(reauthenticate):
+            raise InvalidOption(
+                "RestBackend(reauthenticate=...): a callable without arguments that renews the credentials"
+            )
         self._transport = _transport
         self._sessions = _transport.Sessions(session, trust_env=trust_env)
         self.base_url = base_url
         self.auth = auth
+        self.reauthenticate = reauthenticate
         self.headers = headers
         self.lane = lane if lane is not None else Lane()
         self.timeout = timeout

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,7 +64,8 @@ class Script:
     guarantee: Any = Guarantee.PLAIN
 
     def __init__(self, *, lane: Lane | None = None, guarantee: Guarantee = Guarantee.PLAIN) -> None:
-        self.lane = Lane() if lane is None else lane
+        # Nothing is long unless a test is about that: else the lane's own timer is among those that a test waits for.
+        self.lane = Lane(long_after=math.inf) if lane is None else lane
         self.guarantee = guarantee
         self.ledger: list[Operation] = []
         self.failures: deque[BaseException | None] = deque()
@@ -121,19 +124,21 @@ class Scripted(Script):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._open = threading.Event()
-        self._open.set()
+        self._gates: dict[str | None, threading.Event] = {}
 
-    def hold(self) -> None:
-        """Attempts from now on do not end until `release()`."""
-        self._open = threading.Event()
+    def hold(self, name: str | None = None) -> None:
+        """Attempts from now on, of all objects or of those of that name, do not end until `release()`."""
+        self._gates[name] = threading.Event()
 
-    def release(self) -> None:
-        self._open.set()
+    def release(self, name: str | None = None) -> None:
+        """Those of that name, or all."""
+        for one in list(self._gates) if name is None else [name]:
+            self._gates.pop(one).set()
 
     def execute(self, operation: Operation) -> Answer | dict[str, Any] | None:
         with self._attempt(operation) as failure:
-            assert self._open.wait(PATIENCE), "an attempt was held and never released"
+            gate = self._gates.get(operation.values["name"]) or self._gates.get(None)
+            assert gate is None or gate.wait(PATIENCE), "an attempt was held and never released"
             return self._answer(operation, failure)
 
 
@@ -144,24 +149,28 @@ class AsyncScripted(Script):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._held = False
-        self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._held: set[str | None] = set()
+        self._sleepers: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    def hold(self) -> None:
-        self._held = True
+    def hold(self, name: str | None = None) -> None:
+        self._held.add(name)
 
-    def release(self) -> None:
-        self._held = False
-        while self._sleepers:
-            loop, event = self._sleepers.pop()
+    def release(self, name: str | None = None) -> None:
+        self._held = set() if name is None else self._held - {name}
+        sleepers, self._sleepers = self._sleepers, []
+        for one, loop, event in sleepers:
+            if name not in (None, one):
+                self._sleepers.append((one, loop, event))
+                continue
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(event.set)
 
     async def execute(self, operation: Operation) -> Answer | dict[str, Any] | None:
         with self._attempt(operation) as failure:
-            if self._held:
+            name = operation.values["name"]
+            if self._held & {None, name}:
                 event = asyncio.Event()
-                self._sleepers.append((asyncio.get_running_loop(), event))
+                self._sleepers.append((name, asyncio.get_running_loop(), event))
                 while not event.is_set():
                     try:
                         await event.wait()
@@ -288,6 +297,10 @@ class World:
         with self._news:
             assert self._news.wait_for(condition, PATIENCE), "it never came to that"
 
+    async def until_set(self, event: threading.Event) -> None:
+        """Wait for an event of a test, which may come from any thread or loop."""
+        assert await self.aside(partial(event.wait, PATIENCE)), "it never came to that"
+
     async def armed(self, within: float) -> None:
         """Wait until something will happen within so many seconds."""
         with self.driver.news:
@@ -398,6 +411,11 @@ def everywhere(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 def where_things_happen_meanwhile(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Play a test body in the worlds where `save()` returns before the attempt ends."""
     return _in({name: kind for name, kind in WORLDS.items() if kind.concurrent}, body)
+
+
+def where_calls_block(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Play a test body in the worlds whose backends have plain functions."""
+    return _in({name: kind for name, kind in WORLDS.items() if not issubclass(kind, BackgroundLoop)}, body)
 
 
 def _in(worlds: dict[str, type[World]], body: Callable[..., Any]) -> Callable[..., None]:

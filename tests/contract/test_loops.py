@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import itertools
 import logging
 import queue
+import subprocess
+import sys
+import textwrap
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from chained_models import Abandoned, Dispatcher, Lane, Outcome, WouldDeadlock, WrongLoop
 
-from .scripted import PATIENCE, AsyncScripted, Basket, Scripted, baskets
+from .scripted import PATIENCE, AsyncScripted, Basket, Script, Scripted, baskets
 
 SAVED, ABANDONED, CANCELLED = Outcome.SAVED, Outcome.ABANDONED, Outcome.CANCELLED
 
@@ -41,8 +47,10 @@ def in_thread(call: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def closing(dispatcher: Dispatcher) -> Any:
-    with contextlib.closing(dispatcher):
+    try:
         yield dispatcher
+    finally:
+        dispatcher.close(PATIENCE)
 
 
 async def in_flight(backend: Any, number: int = 1) -> None:
@@ -327,6 +335,359 @@ def test_deliveries_for_a_closed_loop_are_made_by_the_worker() -> None:
         backend.release()
         assert handle.result(PATIENCE) is basket
         assert basket.id == 1
+
+
+# Loops that stand still
+
+
+class Seeing(Basket):
+    """Writes down what happens to it, where: the merge, its receivers, the settling."""
+
+    seen: ClassVar[list[tuple[str, int]]]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "total" and value is not None:
+            self.note("merge")
+        super().__setattr__(name, value)
+
+    def note(self, what: str) -> None:
+        self.seen.append((what, threading.get_ident()))
+
+
+def seeing(backend: Script, dispatcher: Dispatcher, **values: Any) -> Seeing:
+    """A basket that writes down, of a class of its own, and answers that move it each time."""
+
+    class Bound(Seeing):
+        seen: ClassVar[list[tuple[str, int]]] = []
+
+    totals = itertools.count(1)
+    backend.during = lambda operation: {"total": next(totals)}
+    Bound.bind(backend, dispatcher=dispatcher)
+    basket = Bound(**values)
+    basket.chain.on("sync", lambda event: basket.note("late" if event.save.done() else "sync"))
+    return basket
+
+
+async def save(basket: Any, times: int = 1) -> list[Any]:
+    """Ask for saves in the loop that runs now."""
+    handles = [basket.save() for _ in range(times)]
+    for handle in handles:
+        if isinstance(basket, Seeing):
+            handle.add_done_callback(lambda _: basket.note("settled"))
+    return handles
+
+
+def asked(loop: asyncio.AbstractEventLoop, backend: Any, basket: Any, times: int = 1) -> list[Any]:
+    """Saves that a loop has asked for before it came to stand still; none has ended by then."""
+    backend.hold()
+    handles = loop.run_until_complete(save(basket, times))
+    backend.release()
+    return handles
+
+
+@contextlib.contextmanager
+def standing() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs only when it is told to, and is closed in the end."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        yield loop
+
+
+WAITS: dict[str, Callable[[Dispatcher, Any, list[Any]], object]] = {
+    "result": lambda dispatcher, basket, handles: handles[-1].result(PATIENCE),
+    "exception": lambda dispatcher, basket, handles: handles[-1].exception(PATIENCE),
+    "flush of all": lambda dispatcher, basket, handles: dispatcher.flush(PATIENCE),
+    "flush of the chain": lambda dispatcher, basket, handles: basket.chain.flush(PATIENCE),
+    "close": lambda dispatcher, basket, handles: dispatcher.close(PATIENCE),
+    "await in another loop": lambda dispatcher, basket, handles: asyncio.run(awaited(*handles)),
+    "result in another loop": lambda dispatcher, basket, handles: asyncio.run(blocked(handles[-1])),
+}
+
+
+async def awaited(*handles: Any) -> list[Any]:
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.gather(*handles)
+
+
+async def blocked(handle: Any) -> None:
+    handle.result(PATIENCE)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+@pytest.mark.parametrize("early", [True, False], ids=["put before", "put meanwhile"])
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+def test_a_wait_takes_over_from_a_loop_that_stands_still(wait: Callable[..., object], early: bool, times: int) -> None:
+    """In its thread, each call once, and each save merged, told and settled before the next one is."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher("threads")) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        backend.hold()
+        handles = loop.run_until_complete(save(basket, times))
+        if early:
+            backend.release()
+            until_left(dispatcher)
+        else:
+            # From the driver, that the wait turns to when it has taken over what was left: so nothing was.
+            turn_to(dispatcher, backend.release)
+        wait(dispatcher, basket, handles)
+        assert [handle.outcome for handle in handles] == [SAVED] * times
+        expected = [(what, threading.get_ident()) for what in ("merge", "sync", "settled")]
+        assert basket.seen == expected * times
+        assert backend.values == [0] * times
+        loop.run_until_complete(asyncio.sleep(0))
+        assert basket.seen == expected * times
+
+
+def until_left(dispatcher: Dispatcher) -> None:
+    """Wait until a call was left for a target."""
+    left = dispatcher._announcer.deliveries
+    put = threading.Event()
+    with left.waking(lambda _: put.set()):
+        assert left.has_calls or put.wait(PATIENCE)
+
+
+def turn_to(dispatcher: Dispatcher, call: Callable[[], object]) -> None:
+    """Have `call` made when a wait asks its driver for help."""
+    (driver,) = dispatcher._drivers
+    help_as_ever = driver.help
+
+    def helping() -> float | None:
+        call()
+        return help_as_ever()
+
+    driver.help = helping  # type: ignore[method-assign]
+
+
+def test_a_plain_save_behind_those_of_a_loop_that_stands_still() -> None:
+    """Its handle has no loop to deliver to, but what it waits for has."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        asked(loop, backend, basket)
+        assert basket.save().result(PATIENCE) is basket
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled", "merge", "sync"]
+
+
+@pytest.mark.parametrize("within", ["no loop", "another loop"])
+def test_a_receiver_that_saves_again_while_its_loop_stands_still(within: str) -> None:
+    """The saves that follow are carried out too, one after the other, no receiver inside another."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        pair = [seeing(backend, dispatcher), seeing(backend, dispatcher, name="b")]
+        inside: Counter[int] = Counter()
+        told: list[int] = []
+
+        def receive(event: Any) -> None:
+            here = threading.get_ident()
+            inside[here] += 1
+            told.append(inside[here])
+            if len(told) < 20:
+                for one in pair:
+                    one.save()
+            inside[here] -= 1
+
+        for one in pair:
+            one.chain.on("sync", receive)
+
+        def wait() -> None:
+            before = -1
+            while before != len(told):  # what a receiver asks for is accepted before its own save has ended
+                before = len(told)
+                dispatcher.flush(PATIENCE)
+
+        async def second() -> None:
+            wait()
+
+        backend.hold()
+        for one in pair:
+            loop.run_until_complete(save(one, 3))
+        backend.release()
+        wait() if within == "no loop" else asyncio.run(second())
+        assert set(told) == {1}
+        assert len(told) == len(backend.ledger) >= 20
+        assert backend.overlaps == []
+
+
+@pytest.mark.parametrize("loops", [2, 5])
+def test_a_wait_takes_over_from_all_loops_of_its_thread(loops: int) -> None:
+    """Whichever of them the saves in front belong to."""
+    backend = Scripted()
+    with contextlib.ExitStack() as stack, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        backend.hold()
+        handles: list[Any] = []
+        for _ in range(loops):
+            handles += stack.enter_context(standing()).run_until_complete(save(basket, 3))
+        backend.release()
+        assert handles[-1].result(PATIENCE) is basket
+        assert all(handle.done() for handle in handles)
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled"] * len(handles)
+
+
+def test_a_loop_that_awaits_takes_over_for_saves_of_its_own_too() -> None:
+    """They stand behind those of the loop that stands still; and it goes on turning meanwhile."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        backend.hold()
+        first = loop.run_until_complete(save(basket, 20))
+
+        async def second() -> None:
+            turned = asyncio.Event()
+            handles = await save(basket, 20)
+            waiters = [asyncio.ensure_future(awaited(handle)) for handle in handles]
+            asyncio.get_running_loop().call_soon(turned.set)
+            await turned.wait()
+            backend.release()
+            await awaited(*waiters)
+
+        asyncio.run(second())
+        assert [handle.outcome for handle in first] == [SAVED] * 20
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled"] * 40
+        assert {where for _, where in basket.seen} == {threading.get_ident()}
+
+
+def test_a_loop_that_turns_elsewhere_is_left_alone() -> None:
+    """The thread in which it turned before takes nothing from it."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        backend.hold()
+        (handle,) = loop.run_until_complete(save(basket))
+        turning = threading.Event()
+        loop.call_soon(turning.set)
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        assert turning.wait(PATIENCE)
+        backend.release()
+        assert handle.result(PATIENCE) is basket
+        loop.call_soon_threadsafe(loop.stop)
+        where = thread.ident
+        thread.join(PATIENCE)
+        assert basket.seen == [(what, where) for what in ("merge", "sync", "settled")]
+
+
+def test_a_loop_that_turns_again_makes_what_nobody_waited_for() -> None:
+    """A wait in another thread takes nothing that belongs to this one."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        (handle,) = asked(loop, backend, basket)
+        until_left(dispatcher)
+        with pytest.raises(TimeoutError):
+            in_thread(lambda: handle.result(0.001))
+        assert basket.seen == []
+        loop.run_until_complete(awaited(handle))
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled"]
+
+
+@pytest.mark.parametrize("wait", [WAITS["result"], WAITS["flush of all"], WAITS["await in another loop"]])
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+def test_what_was_left_for_a_loop_is_made_when_it_is_gone(how: str, wait: Callable[..., object]) -> None:
+    """Whoever waits, also elsewhere, makes the calls that it had taken and never made."""
+    backend = Scripted()
+    with closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        with standing() as loop:
+            handles = asked(loop, backend, basket, 3)
+            until_left(dispatcher)
+        if how == "dropped":
+            del loop
+            gc.collect()
+        in_thread(lambda: wait(dispatcher, basket, handles))
+        assert [handle.outcome for handle in handles] == [SAVED] * 3
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled"] * 3
+
+
+def test_an_await_elsewhere_notices_that_the_loop_was_closed() -> None:
+    """It looks up by itself, for nobody tells it."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        (handle,) = asked(loop, backend, basket)
+        until_left(dispatcher)
+
+        async def second() -> None:
+            asked_for = len(handle._done_callbacks)
+            waiter = asyncio.ensure_future(awaited(handle))
+            while len(handle._done_callbacks) == asked_for:
+                await asyncio.sleep(0)
+            loop.close()
+            await waiter
+
+        in_thread(lambda: asyncio.run(second()))
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled"]
+
+
+def test_a_backend_of_coroutines_delivers_to_a_loop_that_stands_still() -> None:
+    """If the background loop owns it; the waiting thread takes over there too."""
+    backend = AsyncScripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+        basket.save().result(PATIENCE)
+        basket.seen.clear()
+        handles = asked(loop, backend, basket, 10)
+        assert handles[-1].result(PATIENCE) is basket
+        assert basket.seen == [(what, threading.get_ident()) for what in ("merge", "sync", "settled")] * 10
+
+
+def test_an_interrupt_comes_out_of_the_wait_that_takes_over() -> None:
+    """The chain has gone on by then, and the next wait makes what is left."""
+    backend = Scripted()
+    with standing() as loop, closing(Dispatcher()) as dispatcher:
+        basket = seeing(backend, dispatcher)
+
+        def storm(event: Any) -> None:
+            if event.save is handles[0]:
+                raise KeyboardInterrupt
+
+        basket.chain.on("sync", storm)
+        handles = asked(loop, backend, basket, 3)
+        with pytest.raises(KeyboardInterrupt):
+            handles[-1].result(PATIENCE)
+        assert handles[0].outcome is SAVED
+        assert handles[-1].result(PATIENCE) is basket
+        assert [what for what, _ in basket.seen] == ["merge", "sync", "settled"] * 3
+
+
+def test_an_end_of_the_process_takes_over_from_all_loops() -> None:
+    """Those of its own thread and those of threads that are gone, which nobody has closed."""
+    program = textwrap.dedent(
+        """
+        import asyncio, dataclasses, logging, sys, threading
+        from chained_models import ChainedSaveMixin
+        from chained_models.backends.memory import MemoryBackend
+
+        logging.basicConfig(level=logging.WARNING)
+
+        @dataclasses.dataclass
+        class Note(ChainedSaveMixin):
+            id: int | None = None
+            text: str = ""
+
+        Note.bind(MemoryBackend())
+        loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
+
+        async def save(text, times):
+            note = Note(text=text)
+            note.chain.on("sync", lambda event: sys.stdout.write(f"{text} {note.id is not None}\\n"))
+            for _ in range(times):
+                note.save()
+
+        loops[0].run_until_complete(save("here", 3))
+        thread = threading.Thread(target=lambda: loops[1].run_until_complete(save("gone", 3)))
+        thread.start()
+        thread.join()
+        """
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert sorted(ended.stdout.splitlines()) == ["gone True"] * 3 + ["here True"] * 3
+    assert ended.stderr == ""
 
 
 # A target

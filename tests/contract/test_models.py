@@ -25,8 +25,10 @@ from chained_models import (
     IdentityChanged,
     Method,
     NotBound,
+    OnConflict,
     Operation,
     Outcome,
+    Rejected,
     SaveEvent,
 )
 from chained_models.backends.memory import MemoryBackend
@@ -267,6 +269,53 @@ def test_two_objects_of_one_identity_share_a_chain_not_a_base(note: type[Any]) -
     first.chain.resume()
     assert one.outcome is Outcome.SAVED
     assert isinstance(two.exception(), Conflict)  # the first wrote in between, as the second does not know
+
+
+def test_a_failed_value_is_set_back(note: type[Any]) -> None:
+    """`revert()` gives the object what is stored, as values of its own: editing them in place is a change again."""
+    model = note(title="a", tags=["x"])
+    model.save()
+    backend_of(note).fault = lambda operation: Rejected("no")
+    model.title = "b"
+    model.tags.append("y")
+    assert isinstance(model.save().exception(), Rejected)
+    backend_of(note).fault = None
+    model.title = "c"
+    model.chain.revert()
+    assert (model.title, model.tags) == ("c", ["x"])
+    model.tags.append("z")
+    assert model.chain.unsaved_changes() == {"title": "c", "tags": ["x", "z"]}
+    model.chain.revert()
+    assert (model.title, model.tags) == ("c", ["x", "z"])
+    model.chain.revert(all=True)
+    assert (model.id, model.title, model.tags) == (1, "a", ["x"])
+    assert not model.chain.unsaved_changes()
+    assert model.save().result() is model
+
+
+# A mapped class has versions where it has a version column, and then of its own database; see tests/integration.
+@pytest.mark.parametrize("note", [kind for kind in KINDS if not hasattr(kind, "__mapper__")], indirect=True)
+def test_two_objects_are_rebased(note: type[Any]) -> None:
+    """With REBASE both changes are stored, and the object has both; the queue goes with it, in one round."""
+    note.bind(None, on_conflict=OnConflict.REBASE)
+    try:
+        model = note(title="a", tags=["x"])
+        model.save()
+        other = note(id=1, title="a", tags=["x", "theirs"])
+        other.chain.mark_saved(version=1)
+        other.save()
+        model.title = "b"
+        first, second = paused(model, model.save, lambda: model.save({"title": "c"}, patch=True))
+        assert (first.outcome, second.outcome) == (Outcome.SUPERSEDED, Outcome.SAVED)
+        assert backend_of(note).stored("notes")[1] == {"id": 1, "title": "c", "tags": ["x", "theirs"]}
+        assert (model.title, model.tags) == ("c", ["x", "theirs"])
+        model.tags.append("ours")
+        assert model.chain.unsaved_changes() == {"tags": ["x", "theirs", "ours"]}
+        other.refresh()
+        assert other.save({"title": "theirs"}).outcome is Outcome.SAVED
+        assert isinstance(model.save({"title": "ours"}).exception(), Conflict)
+    finally:
+        note.bind(None, on_conflict=OnConflict.FAIL)
 
 
 def clones(kind: type[Any]) -> list[Callable[[Any], Any]]:

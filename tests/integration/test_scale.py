@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import Dispatcher, Operation, Outcome, Rejected
+from chained_models import CallChain, Dispatcher, Operation, Outcome, Rejected, Turn
 
 from ..contract.scripted import PATIENCE, Basket, baskets, threads_of_ours
 
@@ -218,3 +218,34 @@ def test_many_refused_creates_are_a_matter_of_their_number(many: Many) -> None:
     many.flush()
     assert all(handle.outcome is Outcome.FAILED for handle in handles)
     assert many.backend.attempts == 10_000
+
+
+@pytest.mark.parametrize("manual", [False, True], ids=["worker", "turns"])
+@pytest.mark.parametrize("number", HOW_MANY)
+def test_many_calls_in_one_chain(many: Many, number: int, manual: bool) -> None:
+    """All of them in order, with a flat stack, also where each turn is ended in the worker itself."""
+    last = -1
+    disorder = 0
+
+    def note(item: int, *turn: Turn) -> None:
+        nonlocal last, disorder
+        disorder += item != last + 1
+        last = item
+        for one in turn:
+            one.done()
+
+    async def noted(item: int, *turn: Turn) -> None:
+        note(item, *turn)
+
+    asynchronous = isinstance(many.backend, AsyncCounting)
+    calls = CallChain(noted if asynchronous else note, manual=manual, timeout=600.0, dispatcher=many.dispatcher)
+    calls.pause()
+    with shallow():
+        for item in range(number // 2):
+            calls.add(item)
+        calls.extend(range(number // 2, number))
+        assert len(calls) == number
+        calls.resume()
+        many.flush()
+    assert (last, disorder) == (number - 1, 0)
+    many.nothing_left()

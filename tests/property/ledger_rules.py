@@ -1,7 +1,8 @@
 """Whatever can happen to a Ledger: real handles, real records, and a server of which only the truth is kept.
 
 The rules of one walk are those of a dispatcher; what is checked is what chains alone do not know: one write of one thing at
-a time (V1), one create for each thing (V14), what outcomes mean (V9), and that everything is counted, ends and is ended once.
+a time (V1), one create for each thing (V14), what outcomes mean (V9), that everything is counted, ends and is ended once, and
+that refused credentials are renewed once for all, with nothing sent meanwhile (RE4).
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from chained_models._lane import Lane, LaneState
+from chained_models._answer import heir
+from chained_models._lane import Lane, LaneState, Renew
 from chained_models._ledger import Ledger
 from chained_models._machine import Effect, Settled, Start, Wake
 from chained_models._merge import Facts
+from chained_models._model_work import ModelWork
 from chained_models._port import Port
 from chained_models._record import Record, Verb
-from chained_models.chain import _successor
+from chained_models._resolve import Resolved
+from chained_models.binding import Binding
 from chained_models.exceptions import (
     Conflict,
     Deleted,
@@ -25,16 +29,18 @@ from chained_models.exceptions import (
     IdentityChanged,
     InDoubt,
     MissingIdentity,
+    NotApplied,
     Rejected,
     Unauthenticated,
     Unavailable,
 )
 from chained_models.handle import SaveHandle
 from chained_models.operation import Answer, Guarantee, Method
-from chained_models.policies import OnFailure, Outcome, RetryPolicy
+from chained_models.policies import OnFailure, Outcome, RetryPolicy, Ruling
 
 FAILURES = (Rejected, Conflict, Gone, Unavailable, Unavailable, InDoubt, InDoubt, Unauthenticated, ValueError)
 SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
+RESOLVABLE = (Method.UPDATE, Method.PATCH, Method.DELETE)
 HOST: Any = None
 
 
@@ -64,9 +70,10 @@ class LedgerRules:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.ledger = Ledger()
+        self.work = ModelWork(self.ledger)
         self.guarantee = random.choice((Guarantee.PLAIN, Guarantee.IDEMPOTENT))
         self.port = Port(LaneState(Lane(max_in_flight=random.choice((1, 2, 8)))), None, self)
-        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing))
+        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing), binding=Binding())
         self.things = [Thing(None), Thing(None), Thing(7), Thing(7), Thing(8)]
         self.accepted: list[SaveHandle[Any]] = []
         self.unfilled: list[SaveHandle[Any]] = []
@@ -81,6 +88,14 @@ class LedgerRules:
         """Creates in doubt that the user has repeated by `force_insert`."""
         self.created: dict[str, int] = {}
         """Idempotency key of every create that was applied, and the identity it got."""
+        self.can_renew = random.random() < 0.7
+        self.failures = list(FAILURES) + random.choice((0, 0, 0, 20)) * [Unauthenticated]
+        self.renewals: list[Renew] = []
+        """Those that run; the last one may be all that anybody waits for."""
+        self.older = 0
+        """Attempts up to this token may have been sent with older credentials."""
+        self.fresh: int | None = None
+        """Attempts with a higher token than this were sent with renewed credentials, of which none was accepted yet."""
         self.numbers = iter(range(100, 10_000))
 
     # Carrying out
@@ -94,9 +109,15 @@ class LedgerRules:
                     self.wakes.append((save, token))
                 case Settled(save, release):
                     self.ends(save, release=release)
+                case Renew():
+                    assert self.can_renew and not self.port.lane.renewing.keys() - {effect.token}, "RE4: renewed twice"
+                    assert self.fresh is None, "RE4: renewed again although nothing was accepted since"
+                    self.renewals.append(effect)
 
     def starts(self, save: SaveHandle[Any], token: int) -> None:
         assert save.outcome is None, f"V6: {save} is sent after it settled"
+        assert not self.port.lane.renewing, f"RE4: {save} is sent while credentials are renewed"
+        assert not self.port.lane.paused, f"RE4: {save} is sent although its lane is paused"
         record = save.record.current()
         beside = [other.save for other in self.running if other.save.record.current() is record]
         assert not beside, f"V1: {save} runs beside {beside}"
@@ -108,6 +129,7 @@ class LedgerRules:
             or not any(one.seq < save.seq for one in earlier)
             or save.passes_halt
             or save.idempotency_key != save.id
+            or save.replaced  # it went to the front, as is looked at there
         )
         assert first, f"V2: {save} overtakes one of {earlier}"
         error: BaseException | None = None
@@ -159,6 +181,7 @@ class LedgerRules:
         """Reserve a place; None if there is none to be had."""
         save = SaveHandle(
             HOST,
+            work=self.work,
             model=thing,
             verb=verb,
             port=self.port,
@@ -176,7 +199,7 @@ class LedgerRules:
         record = thing.facts.record.current()
         identity = record.identity if thing.identity is None else thing.identity
         try:
-            earlier = self.ledger.reserve(save, key, identity, stored=True)
+            earlier = self.work.reserve(save, key, identity, stored=True)
         except Deleted:
             self.things[self.things.index(thing)] = Thing(thing.identity)
             return None
@@ -192,7 +215,7 @@ class LedgerRules:
     def fill(self) -> None:
         if self.unfilled:
             save = self.unfilled.pop(self.random.randrange(len(self.unfilled)))
-            self.carry_out(self.ledger.fill(save))
+            self.carry_out(self.work.fill(save))
 
     def withdraw(self) -> None:
         if self.unfilled:
@@ -210,13 +233,65 @@ class LedgerRules:
         if error is None and (ok or save.method is None):
             answer = self.applied(save)
         elif error is None:
-            error = self.pick(list(FAILURES))()
+            error = self.pick(self.failures)()
+            if isinstance(error, Conflict) and save.method in RESOLVABLE and self.random.random() < 0.5:
+                error = self.resolved(save, error)
+            elif type(error) is Unavailable and self.can_prove(save) and self.random.random() < 0.3:
+                error = NotApplied()
+                self.maybe -= {one for one in self.maybe if one.idempotency_key == save.idempotency_key}
             if not isinstance(error, SURELY_NOT) and writes(save):
                 self.maybe.add(save)
                 if self.random.random() < 0.5:
                     self.applied(save)
-        effects, _, _ = self.ledger.completed(save, attempt.token, answer, error, self.guarantee, self.random.random())
+        attempts, paused, renewing = save.attempts, self.port.lane.paused, bool(self.port.lane.renewing)
+        fresh = self.fresh is not None and attempt.token > self.fresh
+        effects, verdict, current = self.ledger.completed(
+            save, attempt.token, answer, error, self.guarantee, self.random.random(), can_renew=self.can_renew
+        )
+        if current and answer is not None and fresh:
+            self.fresh = None
+        if current and verdict is not None and verdict.ruling is Ruling.HOLD:
+            again = save.attempts == attempts  # it has been sent again already
+            assert save.attempts == attempts - 1 or again, f"RE4: {save} has used up an attempt"
+            renews = any(isinstance(effect, Renew) for effect in effects)
+            if fresh and not paused:
+                assert self.port.lane.paused, f"RE4: {save} was refused a second time, and its lane goes on"
+            elif not paused and not renewing:
+                newer = attempt.token > self.older
+                assert renews is (newer and self.can_renew), (
+                    f"RE4: {save} was refused, and what is done about it is wrong"
+                )
+                assert self.port.lane.paused is (newer and not self.can_renew), (
+                    f"RE4: {save} pauses its lane, or fails to"
+                )
+            if self.port.lane.paused and not paused:
+                self.older, self.fresh = self.ledger.machine.last_token, None
+        if save.superseded_by is not None and save not in self.ended:
+            assert save.superseded_by.chain.head is save.superseded_by, f"V2: {save.superseded_by} has lost the place"
+            self.accepted.append(save.superseded_by)
+            self.maybe |= {save.superseded_by} if save in self.maybe else set()
         self.carry_out(effects)
+
+    def renewal_ends(self) -> None:
+        if self.renewals:
+            renew = self.renewals.pop(self.random.randrange(len(self.renewals)))
+            waited_for, renewed = renew.token in self.port.lane.renewing, self.random.random() < 0.7
+            effects = self.ledger.renewed(self.port, renew.token, renewed=renewed)
+            assert (effects is None) is not waited_for, "RE4: a renewal that was given up counts"
+            if waited_for:
+                assert renewed or self.port.lane.paused, "RE4: it was not renewed, and the lane goes on"
+                self.older = self.ledger.machine.last_token - len([e for e in effects or () if isinstance(e, Start)])
+                self.fresh = self.older if renewed else None
+            self.carry_out(effects or [])
+
+    def can_prove(self, save: SaveHandle[Any]) -> bool:
+        """Whether the server knows for sure that it has not done this, and will not."""
+        running = [one for one in self.lost if one.save.idempotency_key == save.idempotency_key]
+        return writes(save) and save.idempotency_key not in self.created and not running
+
+    def resolved(self, save: SaveHandle[Any], conflict: Conflict) -> Resolved:
+        """It is to be done on top of what is stored, as another save."""
+        return Resolved(conflict, heir(save))
 
     def applied(self, save: SaveHandle[Any]) -> Answer:
         """The server does it."""
@@ -289,7 +364,7 @@ class LedgerRules:
         halted = [chain for chain in self.ledger.machine if chain.halted is not None]
         if halted:
             chain = self.pick(halted)
-            successor = _successor(chain.halted)
+            successor = self.work.successor(chain.halted)
             if chain.halted in self.maybe:
                 self.maybe.add(successor)
             self.accepted.append(successor)
@@ -302,6 +377,9 @@ class LedgerRules:
         open_ones = [save for save in saves if save not in self.unfilled]
         before, self.running = self.running, []
         effects = self.ledger.give_up_all(saves, "closed")
+        effects += self.ledger.renewals_lost(self.port.lane, None)
+        assert not self.port.lane.renewing, "RE4: the lane waits for what will not end"
+        self.fresh = None
         self.carry_out(effects)
         assert all(save.outcome is not None for save in open_ones), "V5: something is left"
         self.lost += before
@@ -309,6 +387,7 @@ class LedgerRules:
     STEPS = {
         "accept": 12, "fill": 3, "withdraw": 1, "finish": 14, "release": 14, "wake": 6, "look": 1, "late_end": 2,
         "cancel": 1, "clear": 1, "pause": 1, "resume": 4, "skip": 2, "retry": 2, "give_up_all": 0.2,
+        "renewal_ends": 4,
     }  # fmt: skip
 
     # What always holds
@@ -321,7 +400,7 @@ class LedgerRules:
             assert record.unsettled == len(mine), f"V5: {record} counts {record.unsettled} saves, not {mine}"
             mine = [one for one in left if one.facts is save.facts]
             assert save.facts.unsettled == len(mine), f"V5: an object counts {save.facts.unsettled} saves, not {mine}"
-            assert save.chain is not None and save.chain.saves.get(save.seq) is save, f"V5: {save} is in no chain"
+            assert save.chain is not None and save.chain.saves.get(save.place) is save, f"V5: {save} is in no chain"
         for thing in self.things:
             record = thing.facts.record.current()
             assert record.deletion is None or record.deletion in left, f"V7: a delete that is over bars {record}"
@@ -337,6 +416,10 @@ class LedgerRules:
             self.carry_out(self.ledger.machine.lane_resumed(self.port.lane))
             for chain in self.ledger.machine:
                 self.carry_out([*self.ledger.machine.resume(chain), *self.ledger.machine.lift(chain)])
+            while self.renewals:
+                self.renewal_ends()
+            self.port.lane.lane.resume()
+            self.carry_out(self.ledger.machine.lane_resumed(self.port.lane))
             for attempt in [*self.lost, *self.running]:
                 self.report(attempt, ok=True)
             while self.wakes:
@@ -347,6 +430,7 @@ class LedgerRules:
         left = [save for save in self.accepted if save not in self.ended]
         assert not left and not self.ledger.machine.chains, f"V15: {left} did not end"
         assert not self.port.lane.slots and not self.port.lane.ready, "V10: slots are left"
+        assert not self.port.lane.renewing and not self.port.credentials.renewal, "RE4: the lane is held"
         assert not self.ledger.finishing, "V10: something still finishes"
         facts = [thing.facts for thing in self.things]
         assert not any(one.unsettled or one.record.current().unsettled for one in facts), (

@@ -2,22 +2,26 @@
 
 The reference keeps a list of saves per chain and a few flags. After every step it is compared with the machine; each check
 is named after the invariant that it stands for: V1 one in flight, V2 order of starts, V5 nothing disappears, V6 nothing is
-sent after it settled, V7 one outcome, V9 what outcomes mean, V10 idle means idle, V15 everything drains.
+sent after it settled, V7 one outcome, V9 what outcomes mean, V10 idle means idle, V15 everything drains; and congestion: one at
+a time while there are long ones, and each turn of it is told once.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chained_models._lane import Lane, LaneState
+from chained_models._lane import Lane, LaneState, Signal
 from chained_models._machine import Effect, Idle, Machine, Settled, Start, Wake
+from chained_models._pace import CallOptions, Pace, Rest, Unrest
 from chained_models._states import OUTCOMES, SaveState
 from chained_models.exceptions import (
     Conflict,
@@ -30,7 +34,10 @@ from chained_models.exceptions import (
 from chained_models.operation import Guarantee, Method
 from chained_models.policies import OnFailure, Outcome, RetryPolicy, Ruling, Verdict, judge
 
-KEYS = range(6)
+SAVES = range(6)
+CALLS = (6, 7)
+KEYS = (*SAVES, *CALLS)
+"""Chains of saves, and of calls."""
 LANES = 2
 POLICIES = (
     RetryPolicy(attempts=1, timeout=8),
@@ -38,9 +45,16 @@ POLICIES = (
     RetryPolicy(attempts=4, wait_initial=2, wait_max=2, wait_jitter=0, timeout=64),
 )
 FAILURES: tuple[type[BaseException], ...] = (
-    Rejected, Conflict, Gone, Unavailable, InDoubt, Unauthenticated, ValueError, KeyboardInterrupt,
+    Rejected, Conflict, Gone, Unavailable, InDoubt, ValueError, KeyboardInterrupt, *[Unauthenticated] * 3,
 )  # fmt: skip
 SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
+ONCE = RetryPolicy(attempts=1, timeout=0)
+OPTIONS = (
+    CallOptions(delay=2.0, batch=3, timeout=8.0),
+    CallOptions(batch=2),
+    CallOptions(delay=4.0, timeout=4.0),
+    CallOptions(),
+)
 SETTLED = frozenset(OUTCOMES)
 NUMBERS = range(24)
 BOTH = (False, True)
@@ -69,6 +83,19 @@ def walk(seed: int, steps: int) -> None:
     rules, names = MachineRules(), list(STEPS)
     # Each walk has favourites of its own, so that some fill queues, others fail all the time, or pause.
     weights = [STEPS[name][0] * random.choice((0, 1, 1, 4)) for name in names]
+    if random.random() < 0.25:  # some backends are slow
+        slow = {
+            "reserve": 12,
+            "it_takes_long": 6,
+            "look": 2,
+            "time_passes": 1,
+            "succeed": 4,
+            "fail": 3,
+            "release": 8,
+            "wake": 2,
+        }
+        slow |= {"give_up": 1, "late_end": 1, "resume_lane": 4, "hear_of_lane": 4}
+        weights = [slow.get(name, 0.3) for name in names]
     for name in random.choices(names, weights, k=steps):
         _, when, choices = STEPS[name]
         if when(rules):
@@ -82,11 +109,15 @@ class FakeSave:
     """A save as the machine sees it, and what the reference knows of it."""
 
     def __init__(self, key: int, policy: RetryPolicy, timeout: float, *, passes_halt: bool) -> None:
-        self.policy, self.timeout, self.passes_halt = policy, timeout, passes_halt
+        self.policy, self.timeout, self.passes_halt, self.waits = policy, timeout, passes_halt, 0
         self.seq = self.token = self.attempts = 0
         self.state, self.chain = SaveState.PREPARING, None
         self.started = self.spent = 0.0
-        self.due = self.doubted = False
+        self.due = self.doubted = self.fronted = self.open = False
+        self.pace: Any = None
+        self.riders: Any = ()
+        self.manual = self.listed = self.alone = False
+        self.given_timeout: float | None = None
         # The reference.
         self.key = key
         self.filled = False
@@ -101,6 +132,7 @@ class FakeSave:
         """Attempts used up."""
         self.applied = "no"
         self.outcome: Outcome | None = None
+        self.left_open = False
 
     def __repr__(self) -> str:
         return f"<{self.seq} of {self.key}: {self.state.value}>"
@@ -119,6 +151,14 @@ class Line:
         self.finishing: FakeSave | None = None
         self.paused = False
         self.halted: FakeSave | None = None
+        self.together: list[FakeSave] = []
+        """The one in flight, and those that are carried out with it."""
+        self.failed: list[FakeSave] = []
+        """What halted it."""
+        self.rests = -math.inf
+        """When its rest is over."""
+        self.rest: int = 0
+        """The token with which somebody will say so."""
 
     @property
     def startable(self) -> FakeSave | None:
@@ -133,6 +173,18 @@ class Line:
         return not (self.saves or self.finishing or self.paused or self.halted)
 
 
+class Congestion:
+    """The reference's idea of what takes long in a lane."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.long: set[int] = set()
+        """Tokens of attempts of which it was told."""
+        self.congested = False
+        self.since: set[int] = set()
+        """Tokens of attempts that have started since."""
+
+
 class MachineRules(RuleBasedStateMachine):
     """Any interleaving of what a dispatcher may do to its machine."""
 
@@ -142,7 +194,9 @@ class MachineRules(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine = self.machine_type()
-        self.lanes = [self.lane_type(Lane(max_in_flight=1 + n)) for n in range(LANES)]
+        lanes = Lane(max_in_flight=1, long_after=8, max_long=1), Lane(max_in_flight=3, long_after=3, max_long=2)
+        self.lanes = [self.lane_type(lane) for lane in lanes]
+        self.congestions = [Congestion(lane) for lane in lanes]
         self.unheard = [False] * LANES
         """Lanes that go on, of which the machine has not been told yet."""
         self.lines = {key: Line() for key in KEYS}
@@ -153,15 +207,23 @@ class MachineRules(RuleBasedStateMachine):
         self.rung: list[tuple[FakeSave, int]] = []
         self.releases: list[FakeSave] = []
         self.overtaken: dict[int, Counter[int]] = {key: Counter() for key in KEYS}
+        self.paces = {key: Pace(OPTIONS[key - CALLS[0]]) for key in CALLS}
+        self.rings: list[tuple[Any, int, int]] = []
+        """Chain, key and token of every rest whose end will be told, and of some that were taken back."""
 
     # Carrying out effects, as a dispatcher does
 
     def lane_of(self, key: int) -> Any:
         return self.lanes[key % LANES]
 
+    def congestion_of(self, key: int) -> Congestion:
+        return self.congestions[key % LANES]
+
     def carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
+                case Signal(name, save):
+                    self.hears(name, save)
                 case Start(save, token):
                     self.starts(save, token)
                 case Wake(save, token, _):
@@ -170,6 +232,17 @@ class MachineRules(RuleBasedStateMachine):
                     self.wakes.append((save, token))
                 case Settled(save, release):
                     self.settles(save, release=release)
+                case Rest(save, token, delay):
+                    line = self.lines[save.key]
+                    assert not line.rest, f"V15: two will tell that the rest of {save.key} is over"
+                    assert line.saves and math.isclose(self.machine.now + delay, line.rests), (
+                        "V15: a rest of another length"
+                    )
+                    line.rest = token
+                    save.pace.unrest = partial(setattr, line, "rest", 0)
+                    self.rings.append((save.chain, save.key, token))
+                case Unrest(say):
+                    say()
                 case Idle(chain):
                     assert self.lines[chain.key].empty, f"V10: {chain.key} is not idle"
 
@@ -178,18 +251,64 @@ class MachineRules(RuleBasedStateMachine):
         assert save.outcome is None, f"V6: {save} is sent after it settled"
         assert line.active in (None, save) and save.running is None, f"V1: {save} starts beside {line.active}"
         assert line.saves and line.startable is save, f"V2: {save} starts, of {line.saves}"
+        assert self.machine.now >= line.rests, f"V2: {save} starts while its chain rests"
+        self.starts_together(save, token)
         assert token not in save.ran, f"V7: {save} uses a token twice"
+        congestion = self.congestion_of(save.key)
+        if congestion.congested:
+            beside = [one for one in self.running if one.running in congestion.since]
+            assert not beside, f"congestion: {save} starts beside {beside}"
+            congestion.since.add(token)
         line.active, save.running, save.since = save, token, self.machine.now
-        save.ran.append(token)
-        save.counted += 1
-        assert save.counted <= save.policy.attempts, f"V15: {save} is tried without end"
-        assert save.counted == save.attempts, f"V15: {save} counts {save.attempts} attempts, not {save.counted}"
+        for one in line.together:
+            one.ran.append(token)
+            one.counted += 1
+            assert one.counted == one.attempts, f"V15: {one} counts {one.attempts} attempts, not {one.counted}"
+            assert one.state is SaveState.IN_FLIGHT, f"V1: {one} is not in flight with {save}"
+        assert save.counted <= save.policy.attempts or save.pace, f"V15: {save} is tried without end"
         assert not self.lane_of(save.key).lane.paused, f"V15: {save} starts although its lane is paused"
         for key, other in self.lines.items():
-            if key != save.key and self.lane_of(key) is self.lane_of(save.key) and other.startable is not None:
+            beside = key != save.key and self.lane_of(key) is self.lane_of(save.key)
+            if beside and other.startable is not None and not self.resting(key):
                 self.overtaken[key][save.key] += 1
                 assert self.overtaken[key][save.key] <= 1, f"fairness: {save.key} overtakes {key} twice"
         self.overtaken[save.key].clear()
+
+    def starts_together(self, save: FakeSave, token: int) -> None:
+        """A batch is what is queued right behind the first of it, and then stays together."""
+        line = self.lines[save.key]
+        if line.active is None:
+            line.together = [save]
+            if save.pace is not None:
+                for one in line.saves[1 : save.pace.options.batch]:
+                    if save.alone or one.alone or not one.filled:
+                        break
+                    line.together.append(one)
+        assert [save, *save.riders] == line.together, f"V2: {save} starts with {save.riders}, not {line.together}"
+        if save.pace is not None:
+            own = [save.pace.options.timeout if o.given_timeout is None else o.given_timeout for o in line.together]
+            assert save.timeout == min(own), f"V15: {save} has {save.timeout} s, of {own}"
+        save.left_open = False
+
+    def hears(self, name: str, save: FakeSave) -> None:
+        congestion = self.congestion_of(save.key)
+        running = {one.running for one in self.running}
+        if name == "long_running":
+            token = save.running
+            assert token is not None, f"congestion: {save} is not in flight, and said to take long"
+            assert token not in congestion.long, f"congestion: {save} is said to take long twice"
+            assert self.machine.now - save.since >= congestion.lane.long_after, f"congestion: {save} does not take long"
+            congestion.long.add(token)
+        elif name == "congested":
+            assert not congestion.congested, "congestion: said twice"
+            assert len(congestion.long & running) >= congestion.lane.max_long, "congestion: too early"
+            assert save.running in congestion.long, f"congestion: not by {save}"
+            congestion.congested, congestion.since = True, set()
+        else:
+            assert congestion.congested, "congestion: it recovers, and was not congested"
+            assert not congestion.long & running, "congestion: it recovers, and some still take long"
+            assert congestion.long & set(save.ran), f"congestion: {save} did not take long"
+            congestion.congested = False
 
     def settles(self, save: FakeSave, *, release: bool) -> None:
         line = self.lines[save.key]
@@ -198,7 +317,9 @@ class MachineRules(RuleBasedStateMachine):
         assert save in line.saves, f"V5: {save} was not in line"
         save.outcome = outcome
         line.saves.remove(save)
-        assert release is bool(save.ran) is (line.active is save), f"V10: {save} keeps the next one back, or fails to"
+        last = bool(line.together) and save is line.together[-1]
+        assert release is (bool(save.ran) and last), f"V10: {save} keeps the next one back, or fails to"
+        assert bool(save.ran) is (save in line.together), f"V1: {save} was not in flight"
         if outcome is Outcome.SAVED:
             assert save.applied == "yes" or not save.ran, f"V9: {save}, yet nobody said so"
         elif outcome is Outcome.FAILED:
@@ -206,8 +327,9 @@ class MachineRules(RuleBasedStateMachine):
         elif outcome is Outcome.CANCELLED:
             assert not save.ran, f"V9: {save}, yet it was sent"
         if release:
-            line.active, line.finishing = None, save
-            self.releases.append(save)
+            line.finishing, line.active, line.together = line.active, None, []
+            assert line.finishing is not None
+            self.releases.append(line.finishing)
 
     def pick(self, items: list[Any], n: int) -> Any:
         return items[n % len(items)]
@@ -224,7 +346,7 @@ class MachineRules(RuleBasedStateMachine):
 
     @step(
         8,
-        key=KEYS,
+        key=SAVES,
         policy=POLICIES,
         timeout=[4.0, 16.0],
         fill=BOTH,
@@ -232,20 +354,47 @@ class MachineRules(RuleBasedStateMachine):
     def reserve(self, key: int, policy: RetryPolicy, timeout: float, fill: bool) -> None:
         self.add(FakeSave(key, policy, timeout, passes_halt=False), fill=fill)
 
-    @step(when=lambda self: any(line.halted for line in self.lines.values()), n=NUMBERS, fill=BOTH)
+    @step(
+        10,
+        key=CALLS,
+        timeout=[None, None, 4.0, 16.0],
+        alone=[False, False, True],
+        urgent=[False, False, True],
+        fill=BOTH,
+    )
+    def call(self, key: int, timeout: float | None, alone: bool, urgent: bool, fill: bool) -> None:
+        """An item is added to a chain of calls."""
+        self.add(self.new_call(key, timeout, alone=alone), fill=fill, urgent=urgent)
+
+    def new_call(self, key: int, timeout: float | None, *, alone: bool) -> FakeSave:
+        save = FakeSave(key, ONCE, math.inf, passes_halt=False)
+        save.pace, save.given_timeout, save.alone = self.paces[key], timeout, alone
+        return save
+
+    @step(1, key=CALLS, options=OPTIONS)
+    def update(self, key: int, options: CallOptions) -> None:
+        self.paces[key].options = options
+
+    @step(when=lambda self: bool(self.halted()), n=NUMBERS, fill=BOTH)
     def refresh(self, n: int, fill: bool) -> None:
         """On a halted chain a refresh goes in front."""
-        key = self.pick([key for key, line in self.lines.items() if line.halted], n)
+        key = self.pick(self.halted(), n)
         self.add(FakeSave(key, POLICIES[0], 4.0, passes_halt=True), fill=fill)
 
-    def add(self, save: FakeSave, *, fill: bool) -> None:
-        self.machine.reserve(save.key, self.lane_of(save.key), save, front=save.passes_halt)
+    def halted(self) -> list[int]:
+        return [key for key, line in self.lines.items() if line.halted and key not in CALLS]
+
+    def add(self, save: FakeSave, *, fill: bool, urgent: bool = False) -> None:
+        self.machine.reserve(save.key, self.lane_of(save.key), save, front=save.passes_halt or urgent)
         assert all(save.seq > other.seq for other in self.all), "V2: the numbers of saves rise"
         self.all.append(save)
         line = self.lines[save.key]
         line.saves.append(save)
         if save.passes_halt:
             line.saves.sort(key=lambda one: one is not line.active and not one.passes_halt)
+        if urgent:
+            self.overtaken[save.key].clear()  # with another head it asks anew
+            line.saves.sort(key=lambda one: one not in line.together and one is not save)
         if fill:
             self.do_fill(save)
 
@@ -300,6 +449,9 @@ class MachineRules(RuleBasedStateMachine):
             on_failure=on_failure,
             random=random,
         )
+        if save.pace is not None:
+            save.applied = "no"
+            verdict = Verdict(Ruling.SETTLE, Outcome.FAILED, halt=on_failure is OnFailure.HALT)
         if verdict.ruling is Ruling.HOLD:
             self.lane_of(save.key).lane.pause()
         self.report(save, verdict)
@@ -310,13 +462,16 @@ class MachineRules(RuleBasedStateMachine):
         save.running = None
         line = self.lines[save.key]
         if verdict is None:
-            save.applied = "yes"
+            for one in line.together:
+                one.applied = "yes"
         elif verdict.ruling is Ruling.HOLD:
             save.counted -= 1
         elif verdict.ruling is Ruling.RETRY:
             save.used += self.machine.now - save.since + verdict.delay
         elif verdict.halt and line.halted is None:
-            line.halted = save
+            line.halted, line.failed = save, list(line.together)
+        if verdict is None or verdict.ruling is Ruling.SETTLE:
+            self.rests(save)
         self.over.append((save, token))
         effects = self.machine.finished(save, token, verdict)
         assert effects is not None, f"V5: the end of {save} is taken for stale"
@@ -326,9 +481,57 @@ class MachineRules(RuleBasedStateMachine):
         elif verdict.ruling is Ruling.RETRY:
             assert save.waits_for is not None, f"V15: {save} waits for nothing"
 
+    def rests(self, save: FakeSave) -> None:
+        if save.pace is not None:
+            self.lines[save.key].rests = self.machine.now + save.pace.options.delay
+
+    def in_hand(self) -> list[FakeSave]:
+        """Calls that are running."""
+        return [save for save in self.running if save.pace is not None]
+
+    @step(3, when=lambda self: bool(self.in_hand()), n=NUMBERS)
+    def again(self, n: int) -> None:
+        """A turn wants another attempt."""
+        save = self.pick(self.in_hand(), n)
+        token, save.running = save.running, None
+        assert token is not None
+        self.over.append((save, token))
+        self.rests(save)
+        effects = self.machine.again(save, token)
+        assert effects is not None, f"V5: the end of {save} is taken for stale"
+        self.carry_out(effects)
+
+    @step(3, when=lambda self: bool(self.in_hand()), n=NUMBERS)
+    def leave_open(self, n: int) -> None:
+        """A worker returns, and the turn is still open."""
+        save = self.pick(self.in_hand(), n)
+        save.left_open = True
+        self.carry_out(self.machine.left_open(save, save.ran[-1]))
+
+    @step(5, when=lambda self: bool(self.rings), n=NUMBERS)
+    def rest_is_over(self, n: int) -> None:
+        """Somebody comes to say so, maybe too late, or a little early."""
+        chain, key, token = ring = self.pick(self.rings, n)
+        self.rings.remove(ring)
+        line = self.lines[key]
+        if token == line.rest:
+            line.rest = 0
+            line.rests = min(line.rests, self.machine.now)
+        self.carry_out(self.machine.rested(chain, token))
+
+    @step(1, key=CALLS)
+    def rest_anew(self, key: int) -> None:
+        """Whoever was to say so is gone."""
+        chain = self.machine.chains.get(key)
+        if chain is not None:
+            self.lines[key].rest = 0
+            self.carry_out(self.machine.rest_anew(chain))
+
     def stale(self, save: FakeSave, token: int, verdict: Verdict | None) -> None:
         before = self.seen()
         assert self.machine.finished(save, token, verdict) is None, f"V1: a stale end of {save} counts"
+        if save.pace is not None:
+            assert self.machine.again(save, token) is None, f"V1: a late wish of {save} counts"
         assert self.seen() == before, f"V1: a stale end of {save} changes something"
         self.carry_out(self.machine.lane_resumed(self.lane_of(save.key)))
 
@@ -343,6 +546,9 @@ class MachineRules(RuleBasedStateMachine):
         save, token = entry = self.pick(self.stranded, n)
         self.stranded.remove(entry)
         self.over.append(entry)
+        if save.pace is not None and ok:
+            self.carry_out(self.machine.left_open(save, token))
+            return
         self.stale(save, token, None if ok else Verdict(Ruling.RETRY, delay=1.0))
 
     @step(when=lambda self: bool(self.over), n=NUMBERS, ok=BOTH)
@@ -378,11 +584,11 @@ class MachineRules(RuleBasedStateMachine):
         self.carry_out(self.machine.woke(*self.pick(self.rung[-4:], n)))
         assert self.seen() == before or any(self.unheard), "V15: a wake-up that was over changes something"
 
-    @step(1, seconds=[1.0, 4.0, 16.0, 64.0])
+    @step(3, seconds=[1.0, 4.0, 16.0, 64.0])
     def time_passes(self, seconds: float) -> None:
         self.machine.now += seconds
 
-    @step(lane=range(LANES))
+    @step(6, lane=range(LANES))
     def look(self, lane: int) -> None:
         """Somebody looks after the attempts in flight."""
         now, state = self.machine.now, self.lanes[lane]
@@ -398,8 +604,21 @@ class MachineRules(RuleBasedStateMachine):
         for save in expired:
             self.gives_up(save, Outcome.ABANDONED, halt=False)
         alive = [save for save in mine if save not in over]
+        long = [save for save in alive if now >= save.since + state.lane.long_after]
+        effects, next_long = self.machine.lengthened(state)
+        self.carry_out(effects)
+        assert {save.running for save in long} <= self.congestions[lane].long, "congestion: nobody sees what takes long"
+        short = [save.since + state.lane.long_after for save in alive if save not in long]
+        assert next_long is not None or not short, "congestion: nobody will look again"
+        assert next_long is None or next_long > now, "congestion: looking without end"
         assert (next_look is None) is not bool(alive), "V15: nobody will look again"
         assert next_look is None or next_look > now, "V15: looking without end"
+
+    @step(1)
+    def it_takes_long(self) -> None:
+        self.time_passes(4.0)
+        for lane in range(LANES):
+            self.look(lane)
 
     @step(1, when=lambda self: bool(self.running), n=NUMBERS, halt=BOTH)
     def give_up(self, n: int, halt: bool) -> None:
@@ -412,16 +631,21 @@ class MachineRules(RuleBasedStateMachine):
         self.gives_up(save, Outcome.FAILED if save.applied == "no" else Outcome.ABANDONED, halt=False)
 
     def waiting(self) -> list[FakeSave]:
-        return [save for save in self.all if save.ran and save.running is None and save.outcome is None]
+        leading = [line.active for line in self.lines.values() if line.active is not None]
+        return [save for save in self.all if save in leading and save.running is None]
 
     def gives_up(self, save: FakeSave, outcome: Outcome, *, halt: bool) -> None:
-        if save.running is not None:
-            self.stranded.append((save, save.running))
-            save.running, save.applied = None, "maybe"
-        save.waits_for = None
         line = self.lines[save.key]
+        if save.running is not None:
+            if not save.left_open:
+                self.stranded.append((save, save.running))
+            save.running = None
+            for one in line.together:
+                one.applied = "maybe"
+        save.waits_for = None
         if halt and line.halted is None:
-            line.halted = save
+            line.halted, line.failed = save, list(line.together)
+        self.rests(save)
         self.carry_out(self.machine.give_up(save, outcome, halt=halt))
         assert save.outcome is outcome, f"V5: {save} was given up, and is not settled"
 
@@ -474,10 +698,15 @@ class MachineRules(RuleBasedStateMachine):
         key = self.pick([key for key, line in self.lines.items() if line.halted], n)
         line, chain = self.lines[key], self.machine.chains.get(key)
         assert chain is not None and chain.halted is line.halted, f"V5: {key} has forgotten what halted it"
-        save = FakeSave(key, POLICIES[1], 4.0, passes_halt=False)
-        save.filled = True
-        self.all.append(save)
-        line.saves.insert(0, save)
+        if key in CALLS:
+            assert [chain.halted, *chain.halted.riders] == line.failed, f"V5: {key} has forgotten what failed"
+            save, *save.riders = (self.new_call(key, one.given_timeout, alone=one.alone) for one in line.failed)
+        else:
+            save = FakeSave(key, POLICIES[1], 4.0, passes_halt=False)
+        for one in (save, *save.riders):
+            one.filled = True
+            self.all.append(one)
+        line.saves[:0] = [save, *save.riders]
         line.halted = None
         self.carry_out(self.machine.follow_up(chain, save))
 
@@ -505,8 +734,27 @@ class MachineRules(RuleBasedStateMachine):
             (old, new)
             for old in KEYS
             for new in self.machine.chains
-            if old != new and self.lane_of(old) is self.lane_of(new) and any(not s.ran for s in self.lines[old].saves)
+            if old != new
+            and old not in CALLS
+            and new not in CALLS
+            and self.lane_of(old) is self.lane_of(new)
+            and any(not s.ran for s in self.lines[old].saves)
         ]
+
+    @step(3, when=lambda self: bool(self.replaceable()), n=NUMBERS)
+    def replace(self, n: int) -> None:
+        """A newer call takes the place of an older one."""
+        older, newer = self.pick(self.replaceable(), n)
+        saves = self.lines[older.key].saves
+        saves.remove(newer)
+        saves.insert(saves.index(older) + 1, newer)
+        self.carry_out(self.machine.supersede(older, newer))
+        assert older.outcome is Outcome.SUPERSEDED, f"V5: {older} was replaced, and is not settled"
+
+    def replaceable(self) -> list[tuple[FakeSave, FakeSave]]:
+        """Pairs of calls, the latter behind the former in one line."""
+        queued = [[save for save in self.lines[key].saves if save.filled and not save.ran] for key in CALLS]
+        return [(line[at], newer) for line in queued for at in range(len(line)) for newer in line[at + 1 :][-1:]]
 
     @step(1, lane=range(LANES))
     def pause_lane(self, lane: int) -> None:
@@ -533,13 +781,27 @@ class MachineRules(RuleBasedStateMachine):
             chain = self.machine.chains[key]
             in_line = list(chain.saves.values())
             assert set(in_line) == set(line.saves), f"V5: {key} holds {in_line}, not {line.saves}"
-            assert in_line == line.saves or line.active, f"V2: {key} holds {in_line}, not {line.saves}"
+            assert in_line == line.saves or (line.active and key not in CALLS), (
+                f"V2: {key} holds {in_line}, not {line.saves}"
+            )
             assert chain.active is line.active, f"V1: {key} has {chain.active} in flight, not {line.active}"
             assert chain.finishing is line.finishing, f"V10: {key} waits for {chain.finishing}, not {line.finishing}"
             assert chain.halted is line.halted, f"V5: {key} was halted by {chain.halted}, not {line.halted}"
             assert chain.paused is line.paused, f"V10: {key} is paused, or should be"
+            rests = self.machine.now < line.rests and any(save.filled for save in line.saves)
+            assert bool(line.rest) or not rests, f"V15: nobody will tell that the rest of {key} is over"
+        for key, line in self.lines.items():
+            assert line.saves or not self.told(key), f"V10: nobody waits for the end of the rest of {key}"
         for save in self.all:
             assert (save.state in SETTLED) is (save.outcome is not None), f"V7: {save} has changed its outcome"
+
+    def told(self, key: int) -> bool:
+        """Whether somebody will tell that the rest of that chain is over."""
+        return key in CALLS and bool(self.paces[key].waking)
+
+    def resting(self, key: int) -> bool:
+        """Whether its chain rests, or the machine has not heard yet that it does not any more."""
+        return self.machine.now < self.lines[key].rests or self.told(key)
 
     @invariant()
     def slots_are_attempts(self) -> None:
@@ -553,12 +815,23 @@ class MachineRules(RuleBasedStateMachine):
                 key for key, line in self.lines.items() if self.lane_of(key) is state and line.startable is not None
             ]
             in_line = {chain.key for chain in state.ready}
-            missed = [key for key in ready if key not in in_line and all(save.filled for save in self.lines[key].saves)]
+            ready = [key for key in ready if self.machine.now >= self.lines[key].rests]
+            missed = [
+                key
+                for key in ready
+                if key not in in_line and not self.told(key) and all(save.filled for save in self.lines[key].saves)
+            ]
             assert in_line <= set(ready) and not missed, "V10: the line before the lane is who could start"
             room = not state.lane.paused and len(mine) + max(0, len(lost) - most) < most
+            congestion = self.congestions[number]
+            long = {token for token in mine if token in congestion.long}
+            assert congestion.congested is state.congested is state.lane.congested, "congestion: not as it was told"
+            assert bool(long) or not congestion.congested, "congestion: nobody says that it is over"
+            assert len(long) < state.lane.max_long or congestion.congested, "congestion: nobody says so"
+            room = room and not (congestion.congested and congestion.since & set(mine))
             assert not (in_line and room) or self.unheard[number], f"V15: {ready} could start, and nobody does"
         for key, line in self.lines.items():
-            if line.startable is None:
+            if line.startable is None or self.resting(key):
                 self.overtaken[key].clear()
 
     def teardown(self) -> None:
@@ -576,7 +849,12 @@ class MachineRules(RuleBasedStateMachine):
                 self.skip(key)
             while self.stranded:
                 self.late_end(0, ok=True)
-            for rounds, step in ((self.running, self.succeed), (self.wakes, self.wake), (self.releases, self.release)):
+            for rounds, step in (
+                (self.running, self.succeed),
+                (self.wakes, self.wake),
+                (self.releases, self.release),
+                (self.rings, self.rest_is_over),
+            ):
                 for _ in list(rounds):
                     step(0)
             self.reference_and_machine_agree()

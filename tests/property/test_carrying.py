@@ -130,7 +130,7 @@ def test_edits_and_answers(steps: list[tuple[Any, ...]], script: list[str]) -> N
 
 
 MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
-    "answers reach nobody behind": (_attempt, "_values", lambda save: save.snapshot, "old value"),
+    "answers reach nobody behind": (_attempt, "carried_values", lambda save: save.snapshot, "old value"),
     "the whole answer is taken": (
         _answer, "assign_answer", lambda *args, discard: assign_answer(*args, discard=True), "V13"),
     "the answer is not taken": (_answer, "assign_answer", lambda *args, **how: Merged(), "V12"),

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from chained_models._credentials import Credentials, Refusal
 from chained_models._ledger import Ledger
-from chained_models._machine import Start
+from chained_models._machine import Machine, Start
 from chained_models._record import Life, Record, Verb
+from chained_models._records import Records
 from chained_models._states import Input
 from chained_models.exceptions import Unavailable
 from chained_models.operation import Guarantee, Method
@@ -47,7 +49,7 @@ def test_closing_starts_nothing() -> None:
 
 def cancels_all(right: Any) -> Any:
     def cancel(self: Ledger, save: Any) -> Any:
-        return None if save.outcome is not None else self._counted(self.machine._settle(save, Input.CANCEL))
+        return None if save.outcome is not None else self.counted(self.machine._settle(save, Input.CANCEL))
 
     return cancel
 
@@ -60,13 +62,13 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
     "a confirmed create is not": (
         Record, "confirmed", lambda right: lambda self, method: setattr(self, "life", Life.NEW), "V14"),
     "the end of a save is not counted": (
-        Ledger, "_settled", lambda right: staticmethod(lambda save: None), "V5"),
+        Records, "settled", lambda right: lambda self, save: None, "V5|V7"),
     "the end of a save is counted twice": (
-        Ledger, "_settled", lambda right: staticmethod(lambda save: (right(save), right(save))), "V5"),
+        Records, "settled", lambda right: lambda self, save: (right(self, save), right(self, save)), "V5"),
     "what was sent is cancelled": (
         Ledger, "cancel", cancels_all, "cannot|V9"),
     "a halt is passed by another ordering key": (
-        Ledger, "_halts", lambda right: lambda self, record: False, "V[12]"),
+        Records, "_halts", lambda right: lambda self, record: False, "V[12]"),
     "withdrawn, and still counted": (
         Ledger, "withdraw", lambda right: lambda self, save: self.machine.withdraw(save), "V5|V7|V15"),
     "closing leaves what was never sent": (
@@ -74,16 +76,30 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
     "closing leaves what was sent": (
         Ledger, "give_up", lambda right: lambda self, save, error, guarantee: [], "V5"),
     "a failure says nothing": (
-        Ledger, "_failed", lambda right: lambda self, save, error, verdict: [], "V9"),
+        Records, "failed", lambda right: lambda self, save, error, verdict: [], "V9"),
     "a delete that is over bars its record": (
-        Ledger, "_settled", lambda right: staticmethod(lambda save: kept_deletion(right, save)), "V7"),
+        Records, "settled", lambda right: lambda self, save: kept_deletion(right, self, save), "V7"),
+    "every refusal renews": (
+        Credentials, "refused", lambda right: lambda self, token, **how: Refusal.RENEW, "RE4"),
+    "a second refusal renews again": (
+        Credentials, "end", lambda right: lambda self, latest, renewed: right(self, latest, renewed=False), "RE4"),
+    "a refusal of older credentials pauses": (
+        Credentials, "end", lambda right: lambda self, latest, renewed: right(self, 0, renewed=renewed), "RE4"),
+    "new credentials stay unproven": (
+        Credentials, "accepted", lambda right: lambda self, token: None, "RE4"),
+    "the lane goes on while credentials are renewed": (
+        Machine, "renew", lambda right: lambda self, lane, save: (right(self, lane, save), lane.renewing.clear())[0], "RE4"),
+    "the lane is held after the renewal": (
+        Machine, "renewed", lambda right: lambda self, lane, token: [], "RE4|V15"),
+    "a lost renewal holds the lane": (
+        Ledger, "renewals_lost", lambda right: lambda self, lane, driver: [], "RE4|V15"),
 }  # fmt: skip
 
 
-def kept_deletion(right: Any, save: Any) -> None:
+def kept_deletion(right: Any, records: Any, save: Any) -> None:
     record = save.record.current()
     deletion = record.deletion
-    right(save)
+    right(records, save)
     record.deletion = deletion
 
 

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from chained_models import _machine
-from chained_models._lane import LaneState
+from chained_models import _machine, _pace
+from chained_models._lane import LaneState, Signal
 from chained_models._machine import Chain, Idle, Machine, Settled, Start, Wake
+from chained_models._pace import Pace, Rest, Unrest
 from chained_models._states import OUTCOMES, TRANSITIONS, Input, SaveState
 from chained_models.policies import Outcome, Ruling, Verdict
 
 from . import machine_rules
 from .machine_rules import walk
 
-WALKS = 1500
+WALKS = 3000
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ def startable(*, but: str) -> Callable[[Any], Any]:
     """`Chain.startable` without one of its conditions."""
 
     def wrong(chain: Chain) -> Any:
-        if (chain.paused and but != "paused") or (chain.finishing is not None and but != "finishing"):
+        resting = chain.pace is not None and chain.pace.resting
+        if (
+            (resting and but != "resting")
+            or (chain.paused and but != "paused")
+            or (chain.finishing is not None and but != "finishing")
+        ):
             return None
         head = chain.active or chain.head
         if but == "active":
@@ -79,16 +85,17 @@ for condition, sees in {
     "finishing": "V2|V10",
     "halted": "V2|V10",
     "due": "V2|V10",
+    "resting": "V2|V10",
 }.items():
     mutant(f"may start although {condition}", sees, Chain, "startable")(startable(but=condition))
 
 
-@mutant("lifo", "V2|V10", Chain, "head")
+@mutant("lifo", "V2|V10|cannot", Chain, "head")
 def _(_: Any) -> Any:
     return property(lambda chain: next(reversed(chain.saves.values()), None))
 
 
-@mutant("a halted chain takes no refresh", "V10", Chain, "startable")
+@mutant("a halted chain takes no refresh", "V10|fairness", Chain, "startable")
 def _(right: Any) -> Any:
     return lambda chain: None if chain.halted is not None else right(chain)
 
@@ -190,7 +197,7 @@ def _(_: Any) -> Any:
     return staticmethod(lambda save, token: save.state in (SaveState.IN_FLIGHT, SaveState.IN_DOUBT))
 
 
-@mutant("a report about a settled save is believed", "V1|cannot", Machine, "is_current")
+@mutant("a report about a settled save is believed", "V1|cannot|slots", Machine, "is_current")
 def _(_: Any) -> Any:
     return staticmethod(lambda save, token: True)
 
@@ -211,7 +218,7 @@ def _(right: Any) -> Any:
     return granted
 
 
-@mutant("a wait that is over counts for the next attempt too", "V[12]", Machine, "_granted")
+@mutant("a wait that is over counts for the next attempt too", r"V[12]|^$", Machine, "_granted")
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)
@@ -235,12 +242,12 @@ def _(right: Any) -> Any:
     return lambda self, save, token: [Start(save, token)] if save.state in OUTCOMES else right(self, save, token)
 
 
-@mutant("an old wake-up counts", "V15|V2", Machine, "woke")
+@mutant("an old wake-up counts", "V15|V1|V2|V10", Machine, "woke")
 def _(right: Any) -> Any:
     return lambda self, save, token: right(self, save, save.token)
 
 
-@mutant("a wake-up is lost", "V15|V10", Machine, "woke")
+@mutant("a wake-up is lost", "V15|V10|fairness", Machine, "woke")
 def _(_: Any) -> Any:
     return lambda self, save, token: []
 
@@ -267,7 +274,7 @@ def _(right: Any) -> Any:
         effects = right(self, save, given, halt=halt)
         if first != save.seq and chain.saves:
             chain.saves.pop(first, None)
-            chain.saves[save.seq] = saves[save.seq]
+            chain.saves[save.place] = saves[save.place]
         return effects
 
     return settle
@@ -499,7 +506,7 @@ def _(_: Any) -> Any:
     return lambda self, token: self.give_back(token)
 
 
-@mutant("giving up blocks the lane", "V15", LaneState, "strand")
+@mutant("giving up blocks the lane", "V15|congestion", LaneState, "strand")
 def _(_: Any) -> Any:
     return lambda self, token: None
 
@@ -508,7 +515,7 @@ def grant(room: Callable[[Any], bool], *, last: bool = False) -> Callable[[Any],
     """`LaneState.grant` with another idea of room or of who is next."""
 
     def wrong(self: Any) -> Any:
-        if not self.ready or self.lane.paused or not room(self):
+        if not self.ready or self.lane.paused or self._alone or not room(self):
             return None
         return self.ready.popitem(last=last)[0]
 
@@ -560,6 +567,313 @@ def _(right: Any) -> Any:
     return grant
 
 
+@mutant("a congested lane starts as many as ever", "congestion", LaneState, "grant")
+def _(right: Any) -> Any:
+    def grant(self: Any) -> Any:
+        self._alone = 0
+        return right(self)
+
+    return grant
+
+
+@mutant("a congested lane starts nothing", "V15", LaneState, "grant")
+def _(right: Any) -> Any:
+    return lambda self: None if self.congested else right(self)
+
+
+@mutant("one alone keeps the place of the next", "V15", LaneState, "_no_more")
+def _(right: Any) -> Any:
+    def no_more(self: Any, token: int, save: Any) -> None:
+        alone = self._alone
+        right(self, token, save)
+        self._alone = alone
+
+    return no_more
+
+
+@mutant("congested at each long one", "congestion", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        if self.congested and self.signals[-1].name == "long_running":
+            self.signals.append(Signal("congested", save))
+
+    return lengthen
+
+
+@mutant("congested in silence", "congestion", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.signals = [signal for signal in self.signals if signal.name != "congested"]
+
+    return lengthen
+
+
+@mutant("long again and again", "congestion", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.signals.append(Signal("long_running", save))
+
+    return lengthen
+
+
+@mutant("recovers as soon as they are fewer", "congestion", LaneState, "_no_more")
+def _(right: Any) -> Any:
+    def no_more(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        if self.congested and len(self._long) < self.lane.max_long:
+            self.congested, self._alone = False, 0
+            self.signals.append(Signal("recovered", save))
+
+    return no_more
+
+
+@mutant("recovers in silence", "congestion", LaneState, "_no_more")
+def _(right: Any) -> Any:
+    def no_more(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.signals = [signal for signal in self.signals if signal.name != "recovered"]
+
+    return no_more
+
+
+@mutant("what is stranded is long for ever", "congestion", LaneState, "strand")
+def _(right: Any) -> Any:
+    def strand(self: Any, token: int) -> None:
+        before = set(self._long)
+        right(self, token)
+        self._long |= before
+
+    return strand
+
+
+@mutant("nobody looks at what takes long", "congestion", LaneState, "look")
+def _(_: Any) -> Any:
+    return lambda self, now: None
+
+
+@mutant("a lane stops what takes long", "slots", LaneState, "_lengthen")
+def _(right: Any) -> Any:
+    def lengthen(self: Any, token: int, save: Any) -> None:
+        right(self, token, save)
+        self.slots = {one: its for one, its in self.slots.items() if one != token}
+
+    return lengthen
+
+
+@mutant("a chain of calls does not rest", "V2|V15", Pace, "rest")
+def _(_: Any) -> Any:
+    return lambda self, now: None
+
+
+@mutant("nobody tells that the rest is over", "V15", Machine, "_rests")
+def _(right: Any) -> Any:
+    return lambda self, chain, pace: [one for one in right(self, chain, pace) if not isinstance(one, Rest)]
+
+
+@mutant("two tell that the rest is over", "V15", Machine, "_rests")
+def _(right: Any) -> Any:
+    def rests(self: Machine, chain: Chain, pace: Any) -> Any:
+        pace.waking = 0
+        return right(self, chain, pace)
+
+    return rests
+
+
+@mutant("nobody is told that nobody waits", "V15|V2", Machine, "_rests")
+def _(right: Any) -> Any:
+    return lambda self, chain, pace: [one for one in right(self, chain, pace) if not isinstance(one, Unrest)]
+
+
+@mutant("an old end of a rest counts", "V2|V15", Machine, "rested")
+def _(right: Any) -> Any:
+    return lambda self, chain, token: right(self, chain, chain.pace.waking) if chain.pace.waking else []
+
+
+@mutant("the end of a rest is lost", "V15|V10", Machine, "rested")
+def _(_: Any) -> Any:
+    return lambda self, chain, token: []
+
+
+@mutant("the end of a rest is left to the clock", "V15|V10", Machine, "rested")
+def _(_: Any) -> Any:
+    def rested(self: Machine, chain: Any, token: int) -> Any:
+        if token == chain.pace.waking:
+            chain.pace.waking = 0
+            return self._offer(chain)
+        return []
+
+    return rested
+
+
+@mutant("a rest outlives whoever would tell of its end", "V15", Machine, "rest_anew")
+def _(_: Any) -> Any:
+    return lambda self, chain: []
+
+
+def company(*, but: str) -> Callable[[Any], Any]:
+    """`_pace._company` without one of its conditions."""
+
+    def wrong(line: Any, most: int) -> Any:
+        for one in list(line)[1 : most + (but == "size")]:
+            if (one.alone and but != "alone") or (one.state is not SaveState.QUEUED and but != "unfilled"):
+                return
+            yield one
+
+    return lambda _: wrong
+
+
+mutant("one more than a batch may have", "V2", _pace, "_company")(company(but="size"))
+mutant("a batch takes what must be alone", "V2", _pace, "_company")(company(but="alone"))
+mutant("a batch takes what is not prepared", "V2|cannot", _pace, "_company")(company(but="unfilled"))
+
+
+@mutant("a batch grows when it is tried again", "V2|cannot", Pace, "gather")
+def _(right: Any) -> Any:
+    def gather(self: Any, line: Any, leader: Any) -> None:
+        attempts, leader.attempts = leader.attempts, 0
+        right(self, line, leader)
+        leader.attempts = attempts
+
+    return gather
+
+
+@mutant("the timeout of the first holds for the batch", "V15", Pace, "gather")
+def _(right: Any) -> Any:
+    def gather(self: Any, line: Any, leader: Any) -> None:
+        right(self, line, leader)
+        leader.timeout = self.options.timeout if leader.given_timeout is None else leader.given_timeout
+
+    return gather
+
+
+def alone(method: str) -> Callable[[Any], Any]:
+    """A method of the machine that forgets the riders."""
+
+    def mutate(right: Any) -> Any:
+        def wrong(self: Machine, save: Any, *args: Any, **how: Any) -> Any:
+            save.riders = ()
+            return right(self, save, *args, **how)
+
+        return wrong
+
+    return mutate
+
+
+mutant("only the first of a batch settles", "V1|V2|V5|V10", Machine, "_settle")(alone("_settle"))
+mutant("only the first of a batch is tried again", "V1|V2|V5|V10", Machine, "again")(alone("again"))
+
+
+@mutant("the receivers of the last of a batch are not waited for", "V10", Machine, "_settle")
+def _(right: Any) -> Any:
+    def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
+        together, active = len(save.riders) + 1, save.chain.active
+        effects = right(self, save, given, halt=halt)
+        ends = [replace(one, release=active is save and not at) for at, one in enumerate(effects[:together])]
+        return [*ends, *effects[together:]]
+
+    return settle
+
+
+@mutant("a halted batch is forgotten", "V5", Machine, "_settle")
+def _(right: Any) -> Any:
+    def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
+        effects = right(self, save, given, halt=halt)
+        save.riders = ()
+        return effects
+
+    return settle
+
+
+@mutant("what is urgent comes between", "V2|V5|cannot", Machine, "reserve")
+def _(right: Any) -> Any:
+    def reserve(self: Machine, key: Any, lane: Any, save: Any, *, front: bool = False) -> None:
+        chain = self.chains.get(key)
+        active = None if chain is None else chain.active
+        if active is None or not front:
+            right(self, key, lane, save, front=front)
+            return
+        riders, active.riders = active.riders, ()
+        right(self, key, lane, save, front=front)
+        active.riders = riders
+
+    return reserve
+
+
+@mutant("what is urgent, and not prepared, starts", "V10|^$", Machine, "reserve")
+def _(right: Any) -> Any:
+    def reserve(self: Machine, key: Any, lane: Any, save: Any, *, front: bool = False) -> None:
+        before = [chain for chain in lane.ready if chain.key == key]
+        right(self, key, lane, save, front=front)
+        for chain in before:
+            lane.request(chain)
+
+    return reserve
+
+
+@mutant("an open turn that is given up keeps its slot", "slots", Machine, "left_open")
+def _(_: Any) -> Any:
+    return lambda self, save, token: []
+
+
+@mutant("an open turn has no slot", "slots", Machine, "left_open")
+def _(right: Any) -> Any:
+    def left_open(self: Machine, save: Any, token: int) -> Any:
+        save.chain.lane.give_back(token)
+        return right(self, save, token)
+
+    return left_open
+
+
+@mutant("an attempt is open from its start", "slots|V15", Machine, "_granted")
+def _(right: Any) -> Any:
+    def granted(self: Machine, lane: Any) -> Any:
+        effects = right(self, lane)
+        for start in effects:
+            start.save.open = start.save.pace is not None
+        return effects
+
+    return granted
+
+
+@mutant("a late wish for another attempt counts", "V1|cannot", Machine, "again")
+def _(right: Any) -> Any:
+    def again(self: Machine, save: Any, token: int) -> Any:
+        return right(self, save, save.token)
+
+    return again
+
+
+@mutant("another attempt comes without a rest", "V2|V15", Machine, "again")
+def _(right: Any) -> Any:
+    def again(self: Machine, save: Any, token: int) -> Any:
+        options = save.pace.options
+        save.pace.options = replace(options, delay=0.0)
+        effects = right(self, save, token)
+        save.pace.options = options
+        return effects
+
+    return again
+
+
+@mutant("what replaces goes to the tail", "V2", Machine, "supersede")
+def _(right: Any) -> Any:
+    def supersede(self: Machine, older: Any, newer: Any) -> Any:
+        effects = right(self, older, newer)
+        if newer is not newer.chain.active and newer.place in newer.chain.saves:
+            newer.chain.saves.move_to_end(newer.place)
+        return effects
+
+    return supersede
+
+
+@mutant("what is replaced stays", "V5|V2|V7|cannot", Machine, "supersede")
+def _(_: Any) -> Any:
+    return lambda self, older, newer: [Settled(older, release=False)]
+
+
 @mutant("unclear errors are taken for failures", "V9", machine_rules, "judge")
 def _(right: Any) -> Any:
     def judge(*args: Any, **given: Any) -> Verdict:
@@ -585,10 +899,12 @@ def test_the_rules_catch_it(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(mutant.owner, mutant.attribute, mutant.wrong(right))
     with pytest.raises((AssertionError, KeyError), match=mutant.caught_by):
         for seed in range(WALKS):
-            walk(seed, steps=80)
+            walk(seed, steps=120)
 
 
 def test_every_invariant_has_a_mutant() -> None:
     """No invariant is without a machine that breaks it."""
     caught = " ".join(mutant.caught_by for mutant in MUTANTS)
-    assert all(name in caught for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness"))
+    assert all(
+        name in caught for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness", "congestion")
+    )

@@ -15,8 +15,11 @@ from chained_models import (
     Answer,
     AsyncBackend,
     Backend,
+    CallChain,
     ChainedSaveMixin,
     Guarantee,
+    Handle,
+    Lane,
     OnFailure,
     Operation,
     Outcome,
@@ -29,6 +32,7 @@ from chained_models import (
 from chained_models.backends.memory import MemoryBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
+from chained_models.calls import CallView
 from chained_models.chain import ModelChain, SaveView
 
 
@@ -66,6 +70,18 @@ def chains(basket: Basket) -> None:
     assert_type(list(basket.chain), list[SaveView])
     assert_type(basket.chain.unsaved_changes(), dict[str, Any])
     assert_type(len(basket.chain), int)
+
+
+def calls() -> None:
+    chain = CallChain(print, delay=0.5, batch=2, lane=Lane())
+    assert_type(chain.add("a", name="n", replace=True), Handle[Any])
+    assert_type(chain.extend(["a"]), list[Handle[Any]])
+    assert_type(list(chain), list[CallView])
+    assert_type(chain.in_flight, Handle[Any] | None)
+    chain.update(delay=1.0, timeout=None)
+    chain.update(dely=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CallChain(dely=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    CallChain(lambda item, turn: turn.done(item), manual=True)
 
 
 def bindings() -> None:

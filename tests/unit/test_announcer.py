@@ -63,6 +63,26 @@ def test_a_receiver_runs_as_one() -> None:
     assert isinstance(save.interrupt, KeyboardInterrupt)
 
 
+@pytest.mark.parametrize("name", ["long_running", "congested", "recovered"])
+def test_who_hears_of_a_lane(name: Any) -> None:
+    """The event names the lane; of congestion that is told first, where receivers are told, as a receiver."""
+    told: list[tuple[str, Any]] = []
+    save = saved()
+    lane = save.port.lane.lane
+    lane.on_congested = lambda event: told.append(("lane", event))
+    save.model.chain.on(name, lambda event: told.append(("object", event)))
+    target = Target()
+    announcer = Announcer(target)
+    save.delivery = announcer.delivery()
+    save.delivery.thread = 0
+    announcer.tell(name, save)
+    assert told == []
+    for call in target.posted:
+        call()
+    assert [who for who, _ in told] == (["lane", "object"] if name == "congested" else ["object"])
+    assert {(event.name, event.lane) for _, event in told} == {(name, lane)}
+
+
 def test_a_target_is_told_in_its_own_time() -> None:
     """Unless this is its thread, or the interpreter ends."""
     target, save = Target(), saved()
@@ -70,14 +90,14 @@ def test_a_target_is_told_in_its_own_time() -> None:
     save.model.chain.on("request", lambda event: told.append(event.name))
     announcer = Announcer(target)
     save.delivery = announcer.delivery()
-    assert announcer.delivery_here() is save.delivery
+    assert save.delivery.is_here
     announcer.tell("request", save)
     assert told == ["request"]
 
     def elsewhere() -> None:
         announcer.tell("request", save)
-        assert announcer.delivery_here() is None
         assert not announcer.here(save)
+        assert not announcer.deliveries.has_calls
 
     thread = threading.Thread(target=elsewhere)
     thread.start()
@@ -105,7 +125,7 @@ def test_without_a_loop_or_a_target_there_is_nowhere_to_deliver() -> None:
     """It happens where the work runs."""
     announcer = Announcer(None)
     assert announcer.delivery() is None
-    assert announcer.delivery_here() is None
+    assert not announcer.deliveries.has_calls
     announcer.rescue()
 
 
@@ -120,12 +140,12 @@ def test_a_loop_is_a_target_as_long_as_it_is_open() -> None:
         assert announcer.delivery() is delivery
         delivery.put(lambda: made.append("in the loop"))
         await asyncio.sleep(0)
-        delivery._calls.append(lambda: made.append("rescued"))
         return delivery
 
     loop = asyncio.new_event_loop()
     delivery = loop.run_until_complete(main())
     assert made == ["in the loop"]
+    delivery.put(lambda: made.append("rescued"))
     announcer.rescue()
     assert made == ["in the loop"]
     loop.close()
@@ -150,11 +170,68 @@ def test_a_loop_is_not_kept_alive() -> None:
     assert made == [1]
 
 
+def test_a_loop_that_stands_still_leaves_its_calls_to_its_thread() -> None:
+    """Once it runs again, wherever that is, they are its own."""
+    announcer = Announcer(None)
+    made: list[str] = []
+
+    async def main() -> Any:
+        return announcer.delivery()
+
+    loop = asyncio.new_event_loop()
+    delivery = loop.run_until_complete(main())
+    delivery.put(lambda: made.append("by a wait"))
+    assert announcer.deliveries.has_calls
+    announcer.deliveries.make_calls()
+    assert made == ["by a wait"]
+
+    loop.run_until_complete(asyncio.sleep(0))
+    assert made == ["by a wait"]
+    running, looked = threading.Event(), threading.Event()
+    known: list[bool] = []
+
+    async def elsewhere() -> None:
+        running.set()
+        await asyncio.to_thread(looked.wait, 5)
+        known.append(delivery.is_here)
+        announcer.delivery()
+        known.append(delivery.is_here)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(elsewhere(),))
+    thread.start()
+    assert running.wait(5)
+    assert not delivery.is_here
+    looked.set()
+    thread.join(5)
+    assert known == [False, True]
+    assert not delivery.is_here
+    loop.close()
+
+
+def test_nothing_is_rescued_inside_a_receiver() -> None:
+    """Or one call would be made inside another one; whoever is at it goes on with the others."""
+    announcer = Announcer(None)
+    made: list[str] = []
+
+    async def main() -> Any:
+        return announcer.delivery()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main()).put(lambda: made.append("rescued"))
+    loop.close()
+    with announcer:
+        announcer.rescue()
+        assert made == []
+    announcer.rescue()
+    assert made == ["rescued"]
+
+
 def test_loops_may_come_while_others_are_looked_at() -> None:
-    """A wait in one thread looks through the loops of all threads."""
+    """A wait in one thread looks through the deliveries of all threads, and makes what is left for closed loops, once."""
     announcer = Announcer(None)
     ended = threading.Event()
     errors: list[BaseException] = []
+    made: list[int] = []
 
     def look() -> None:
         try:
@@ -163,19 +240,23 @@ def test_loops_may_come_while_others_are_looked_at() -> None:
         except BaseException as error:
             errors.append(error)
 
-    async def main() -> None:
-        announcer.delivery()
+    async def main(n: int) -> None:
+        delivery = announcer.delivery()
+        assert delivery is not None
+        delivery.put(lambda: made.append(n))
 
     thread = threading.Thread(target=look)
     thread.start()
-    loops = [asyncio.new_event_loop() for _ in range(100)]
-    for loop in loops:
-        loop.run_until_complete(main())
+    for n in range(100):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main(n))
+        loop.close()
     ended.set()
     thread.join(5)
-    for loop in loops:
-        loop.close()
+    announcer.rescue()
     assert errors == []
+    assert sorted(made) == list(range(100))
+    assert not announcer.deliveries.filled
 
 
 @pytest.fixture(autouse=True)

@@ -637,6 +637,7 @@ def test_requests_is_needed_only_when_a_backend_is_made(monkeypatch: pytest.Monk
         {"headers": {"Idempotency-Key": "k"}},
         {"headers": 7},
         {"auth": "token"},
+        {"reauthenticate": "token"},
         {"auth": ("a", "b", "c")},
         {"auth": lambda request: request},
         {"session": 7},

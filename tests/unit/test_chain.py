@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from chained_models import (
     BaseUnknown,
+    ChainedSaveMixin,
     Dispatcher,
     InvalidOption,
     Method,
@@ -17,6 +19,7 @@ from chained_models import (
     Rejected,
     SaveState,
     Unavailable,
+    UsageError,
 )
 from chained_models._record import Verb
 from chained_models.backends.memory import MemoryBackend
@@ -276,3 +279,44 @@ def test_a_retry_by_hand_has_all_its_attempts(backend: Scripted, caplog: pytest.
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     """Failures that nobody listens to are wanted here."""
     caplog.set_level(logging.CRITICAL, "chained_models")
+
+
+def test_what_is_frozen_cannot_be_set_back(backend: Scripted) -> None:
+    """The error names it, and what can be set back is."""
+
+    @dataclasses.dataclass
+    class Half(ChainedSaveMixin):
+        id: int | None = None
+        name: str = "a"
+        locked: str = "a"
+        lock: ClassVar[bool] = False
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "locked" and self.lock:
+                raise AttributeError("it is locked")
+            super().__setattr__(name, value)
+
+    Half.bind(backend, dispatcher=Dispatcher("inline"))
+    half = Half(id=1)
+    half.chain.mark_saved()
+    backend.failures += [Rejected("no")]
+    half.save({"name": "b", "locked": "b"})
+    Half.lock = True
+    with pytest.raises(UsageError, match="locked of Half 1 cannot be set back"):
+        half.chain.revert()
+    assert (half.name, half.locked) == ("a", "b")
+    Half.lock = False
+    half.chain.revert()
+    assert half.locked == "a"
+
+
+def test_nothing_to_set_back(kind: type[Basket]) -> None:
+    """Without a failure `revert()` does nothing, known base or not; all of what was never stored cannot be set back."""
+    basket = kind(name="b")
+    basket.chain.revert()
+    with pytest.raises(BaseUnknown, match="as name, n, total"):
+        basket.chain.revert(all=True)
+    basket.save().result()
+    basket.name = "c"
+    basket.chain.revert()
+    assert basket.name == "c"

@@ -302,16 +302,17 @@ def test_an_attempt_may_start_while_the_one_before_it_is_told_of() -> None:
     started = threading.Event()
     with Dispatcher("threads") as dispatcher:
         basket = baskets(backend, dispatcher=dispatcher, timeout=1, retry=RetryPolicy(timeout=2))()
-        waited: list[bool] = []
+        told = threading.Event()
 
         def sign_in(_: SaveEvent) -> None:
             backend.started = started.set
             backend.lane.resume()
-            waited.append(started.wait(PATIENCE))
+            if started.wait(PATIENCE):
+                told.set()
 
         basket.chain.on("retry", sign_in)
         assert basket.save().result(PATIENCE) is basket
-    assert waited == [True]
+        assert told.wait(PATIENCE)
 
 
 def test_what_was_given_up_before_a_thread_had_time_for_it_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ class Cat(Animal): ...
 
 
 class FakeSave:
-    model = Cat()
+    subject = model = Cat()
 
 
 def event() -> SaveEvent:

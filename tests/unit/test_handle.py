@@ -331,7 +331,7 @@ def test_in_a_forked_child(handle: Handle[str], monkeypatch: pytest.MonkeyPatch)
 def save_handle(host: FakeHost, record: Record | None = None) -> SaveHandle[str]:
     given = dict.fromkeys(["port", "backend", "facts", "binding", "policy", "on_failure", "context", "delivery"])
     record = Record("Basket") if record is None else record
-    return SaveHandle(host, model="model", verb=Verb.SAVE, record=record, timeout=1.0, **given)  # type: ignore[arg-type]
+    return SaveHandle(host, work=None, model="model", verb=Verb.SAVE, record=record, timeout=1.0, **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", SaveState)

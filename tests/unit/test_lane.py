@@ -1,12 +1,14 @@
-"""Lanes: slots by token, chains in turn, and who is told when a lane goes on."""
+"""Lanes: slots by token, chains in turn, what takes long, and who is told when a lane goes on."""
 
 from __future__ import annotations
 
 import gc
+import math
+from typing import Any
 
 import pytest
 
-from chained_models._lane import Lane, LaneState
+from chained_models._lane import Lane, LaneState, Signal
 from chained_models.exceptions import InvalidOption
 
 
@@ -21,9 +23,30 @@ class Watcher:
 class Save:
     token = 0
 
+    def __init__(self, started: float = 0.0) -> None:
+        self.started = started
 
-def state(max_in_flight: int = 1) -> LaneState[str]:
-    return LaneState(Lane(max_in_flight))
+
+def state(max_in_flight: int = 1, **options: Any) -> LaneState[str]:
+    return LaneState(Lane(max_in_flight, **options))
+
+
+def told(line: LaneState[str]) -> list[tuple[str, Any]]:
+    """What has come about since this was asked last."""
+    signals = [(signal.name, signal.save) for signal in line.signals]
+    line.signals.clear()
+    return signals
+
+
+def granted(line: LaneState[str], *, most: int = 9) -> int:
+    """How many chains may send now, of so many."""
+    for number in range(most):
+        line.request(f"chain {number}")
+    granted = 0
+    while line.grant() is not None:
+        granted += 1
+        line.take(1000 + granted, Save())
+    return granted
 
 
 @pytest.mark.parametrize("most", [0, -1])
@@ -126,3 +149,151 @@ def test_holds() -> None:
     assert line.holds(save)
     assert not line.holds(other)
     assert not line.holds(None)
+
+
+# Congestion
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"long_after": 0}, "math.inf"),
+        ({"long_after": -1.0}, "math.inf"),
+        ({"long_after": math.nan}, "math.inf"),
+        ({"max_long": 0}, "long_after=math.inf"),
+        ({"on_congested": "warn"}, "a callable"),
+    ],
+    ids=str,
+)
+def test_a_rule_that_makes_no_sense_is_refused(options: dict[str, Any], remedy: str) -> None:
+    """With what to write instead."""
+    with pytest.raises(InvalidOption, match=remedy):
+        Lane(**options)
+
+
+def test_an_attempt_becomes_long_once() -> None:
+    """When it has been pending for that time, and not before; whoever looks is told when to look again."""
+    line, first, second = state(8, long_after=3.0), Save(0.0), Save(1.0)
+    line.take(1, first)
+    line.take(2, second)
+    assert line.look(2.9) == 3.0
+    assert told(line) == []
+    assert line.look(3.0) == 4.0
+    assert told(line) == [("long_running", first)]
+    assert line.look(4.5) is None
+    assert told(line) == [("long_running", second)]
+    assert line.look(9.0) is None
+    assert told(line) == []
+    assert not line.congested
+
+
+def test_no_attempt_is_ever_long() -> None:
+    """That is how the rule is turned off."""
+    line = state(8, long_after=math.inf, max_long=1)
+    line.take(1, Save())
+    assert line.look(1e9) == math.inf
+    assert told(line) == []
+
+
+def congested_line() -> tuple[LaneState[str], list[Save]]:
+    line, saves = state(8, long_after=3.0, max_long=2), [Save() for _ in range(2)]
+    for token, save in enumerate(saves, 1):
+        line.take(token, save)
+    line.look(3.0)
+    return line, saves
+
+
+def test_congested_once() -> None:
+    """By the one that makes them so many; further ones only are long themselves."""
+    line, (first, second) = congested_line()
+    assert told(line) == [("long_running", first), ("long_running", second), ("congested", second)]
+    assert line.congested and line.lane.congested
+    assert repr(line.lane) == "<Lane max_in_flight=8 congested>"
+    third = Save(1.0)
+    line.take(3, third)
+    line.look(4.0)
+    assert told(line) == [("long_running", third)]
+
+
+def test_one_at_a_time_while_congested() -> None:
+    """Whichever ends, at most one of those that were started since runs, and the slots still count."""
+    line, _ = congested_line()
+    assert granted(line) == 1
+    line.give_back(1)
+    assert line.congested and granted(line) == 0
+    line.give_back(1001)
+    assert granted(line) == 1
+    line.lane.max_in_flight = 2
+    line.give_back(1001)
+    line.take(9, Save())
+    assert line.full and granted(line) == 0
+
+
+def test_recovered_when_none_is_long() -> None:
+    """Not as soon as they are fewer than made it congested; then all go side by side again."""
+    line, (_, second) = congested_line()
+    assert granted(line) == 1
+    told(line)
+    line.give_back(1)
+    assert told(line) == [] and line.congested
+    line.give_back(2)
+    assert told(line) == [("recovered", second)]
+    assert not line.congested and not line.lane.congested
+    line.give_back(1001)
+    assert granted(line) == 8
+
+
+def test_one_that_is_long_itself_keeps_the_lane_congested() -> None:
+    """Also if it was started alone."""
+    line, _ = congested_line()
+    line.request("a")
+    assert line.grant() == "a"
+    line.take(3, alone := Save(3.0))
+    line.look(6.0)
+    line.give_back(1)
+    line.give_back(2)
+    assert line.congested and granted(line) == 0
+    told(line)
+    line.give_back(3)
+    assert told(line) == [("recovered", alone)]
+
+
+def test_what_is_stranded_is_not_long() -> None:
+    """Nobody waits for it any more, so it neither makes a lane congested nor keeps it so, nor keeps the next one back."""
+    line, (_, second) = congested_line()
+    told(line)
+    assert granted(line) == 1
+    line.strand(1001)
+    assert granted(line) == 1
+    line.strand(1)
+    line.strand(2)
+    assert line.stranded == 3
+    assert told(line) == [("recovered", second)]
+    line.look(99.0)
+    assert not line.congested
+
+
+def test_a_lane_is_congested_where_it_is_used() -> None:
+    """In any use of it; those that are gone do not count, and are not kept."""
+    lane = Lane(max_long=1)
+    uses = [LaneState[str](lane) for _ in range(3)]
+    uses[1].take(1, Save())
+    uses[1].look(3.0)
+    assert lane.congested
+    assert uses[1].signals == [Signal("long_running", uses[1].slots[1]), Signal("congested", uses[1].slots[1])]
+    del uses[1]
+    gc.collect()
+    assert not lane.congested
+    uses.append(LaneState(lane))
+    assert len(lane._uses) == 3
+
+
+def test_nothing_starts_while_credentials_are_renewed() -> None:
+    """And what holds a lane back can be told."""
+    line = state(8)
+    line.renewing[1] = Save(), 30.0
+    assert granted(line) == 0
+    assert not (line.paused or line.full or line.congested)
+    line.lane.pause()
+    line.renewing.clear()
+    assert line.paused and granted(line) == 0

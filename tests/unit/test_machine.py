@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chained_models._lane import Lane, LaneState
+from chained_models._lane import Lane, LaneState, Renew, Signal
 from chained_models._machine import Chain, Idle, Machine, Settled, Start, Wake, time_left
 from chained_models._states import OUTCOMES, TRANSITIONS, IllegalTransition, Input, SaveState
 from chained_models.policies import Outcome, RetryPolicy, Ruling, Verdict
@@ -17,6 +17,8 @@ HOLD = Verdict(Ruling.HOLD)
 FAIL = Verdict(Ruling.SETTLE, Outcome.FAILED)
 HALT = Verdict(Ruling.SETTLE, Outcome.FAILED, halt=True)
 DOUBT = Verdict(Ruling.RETRY, delay=2.0, in_doubt=True)
+PROOF = Verdict(Ruling.RETRY, delay=2.0, proved=True)
+RESOLVED = Verdict(Ruling.SETTLE, Outcome.SUPERSEDED)
 
 
 class FakeSave:
@@ -24,12 +26,14 @@ class FakeSave:
 
     def __init__(self, *, timeout: float = 4.0, passes_halt: bool = False) -> None:
         self.policy = RetryPolicy(timeout=16.0)
-        self.timeout, self.passes_halt = timeout, passes_halt
+        self.timeout, self.passes_halt, self.waits = timeout, passes_halt, 0
         self.seq = self.token = self.attempts = 0
         self.state = SaveState.PREPARING
         self.chain: Chain | None = None
         self.started = self.spent = 0.0
-        self.due = self.doubted = False
+        self.due = self.doubted = self.fronted = self.open = False
+        self.pace: Any = None
+        self.riders: Any = ()
 
 
 class Rig:
@@ -167,6 +171,39 @@ def test_doubt_stays(rig: Rig) -> None:
     rig.end(save, RETRY)
     assert save.state is SaveState.IN_DOUBT
     assert rig.machine.woke(save, save.token) == [Start(save, save.token)]
+
+
+def test_proof_ends_doubt(rig: Rig) -> None:
+    """After proof that nothing was applied it merely backs off."""
+    save = rig.save()
+    rig.end(save, DOUBT)
+    rig.machine.woke(save, save.token)
+    rig.end(save, PROOF)
+    assert save.state is SaveState.BACKING_OFF and not save.doubted
+
+
+def test_a_successor_takes_the_place(rig: Rig) -> None:
+    """After a conflict another save is next, with a number of its own, in the old place, when the receivers have run."""
+    first, second = rig.save(), rig.save()
+    successor = FakeSave()
+    assert rig.machine.finished(first, first.token, RESOLVED, successor) == [Settled(first, release=True)]
+    assert (first.state, successor.state) == (SaveState.SUPERSEDED, SaveState.QUEUED)
+    assert (successor.seq, successor.place) == (3, 1)
+    chain = rig.chain()
+    assert list(chain.saves.values()) == [successor, second]
+    assert rig.machine.released(chain) == [Start(successor, successor.token)]
+    rig.end(successor)
+    assert rig.machine.released(chain) == [Start(second, second.token)]
+
+
+def test_a_successor_of_what_was_given_up(rig: Rig) -> None:
+    """The late end of an attempt brings no successor."""
+    save = rig.save()
+    token = save.token
+    rig.machine.give_up(save, Outcome.ABANDONED, halt=False)
+    successor = FakeSave()
+    assert rig.machine.finished(save, token, RESOLVED, successor) is None
+    assert (successor.chain, len(rig.chain().saves)) == (None, 0)
 
 
 def test_a_wake_up_of_another_time(rig: Rig) -> None:
@@ -374,3 +411,52 @@ def test_joining_a_chain_that_goes_on(rig: Rig) -> None:
     rig.machine.join(rig.chain("new"), "known")
     rig.lane.lane.resume()
     assert rig.machine.lane_resumed(rig.lane) == [Start(save, save.token)]
+
+
+# Congestion and credentials
+
+
+def test_an_attempt_that_has_become_long(rig: Rig) -> None:
+    """It is told of once, and when to look again; it goes on, and its time is its own."""
+    rig.lane.lane.max_long = 2
+    first, second = rig.save("a"), rig.save("b")
+    rig.machine.now = 2.0
+    assert rig.machine.lengthened(rig.lane) == ([], 3.0)
+    rig.machine.now = 3.0
+    told = [Signal("long_running", first), Signal("long_running", second), Signal("congested", second)]
+    assert rig.machine.lengthened(rig.lane) == (told, None)
+    assert rig.machine.lengthened(rig.lane) == ([], None)
+    assert first.state is SaveState.IN_FLIGHT
+
+
+def test_the_end_of_the_last_long_one_lets_the_others_go(rig: Rig) -> None:
+    """What waited starts, after it was told that the lane has recovered; also if the long one was given up."""
+    rig.lane.lane.max_long = 1
+    for end in (rig.end, lambda save: rig.machine.give_up(save, Outcome.ABANDONED, halt=False)):
+        slow = rig.save("slow")
+        rig.machine.now += 3.0
+        rig.machine.lengthened(rig.lane)
+        alone, *waiting = [rig.save(key) for key in "abc"]
+        assert alone.state is SaveState.IN_FLIGHT
+        effects = end(slow)
+        starts = [Start(save, save.token) for save in waiting]
+        assert effects == [Settled(slow, release=True), Signal("recovered", slow), *starts]
+        for save in (alone, *waiting):
+            rig.end(save)
+        for key in ("slow", *"abc"):
+            rig.machine.released(rig.chain(key))
+
+
+def test_a_renewal_holds_the_lane(rig: Rig) -> None:
+    """What was refused goes to the end of the line, and starts when the renewal is over, as does all else."""
+    save = rig.save("a")
+    renew = rig.machine.renew(rig.lane, save)
+    assert renew == Renew(save, rig.machine.last_token)
+    assert rig.lane.renewing == {renew.token: (save, 4.0)}
+    assert rig.end(save, HOLD) == []
+    other = rig.save("b")
+    assert (save.state, other.state) == (SaveState.BACKING_OFF, SaveState.QUEUED)
+    effects = rig.machine.renewed(rig.lane, renew.token)
+    assert effects == [Start(save, save.token), Start(other, other.token)]
+    assert save.attempts == 1 and save.spent == 0.0
+    assert rig.machine.renewed(rig.lane, renew.token) == []

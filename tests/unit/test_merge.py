@@ -167,3 +167,32 @@ def test_no_edit_is_lost(live: dict[str, Any], about: dict[str, Any], answer: di
         assert same(value, before[name] if edited or name not in answer else answer[name])
     assert set(merged.taken).isdisjoint(merged.kept)
     assert {*merged.taken, *merged.kept} == {name for name in answer if not same(before[name], answer[name])}
+
+
+def test_what_failed_is_remembered_until_it_is_stored() -> None:
+    """Of a failed save what differs from the base; a write confirms it, an answer alone does not."""
+    facts = Facts(None)
+    facts.declare({"a": 1, "b": 1}, None)
+    facts.refuse({"a": 2, "b": 1})
+    facts.refuse({"a": 3})
+    assert facts.failed == {"a": 3}
+    facts.confirm({}, {"a": 9}, None)
+    assert facts.failed == {"a": 3}
+    facts.confirm({"a": 4}, {}, None)
+    assert facts.failed == {}
+    facts.refuse({"a": 5})
+    facts.declare({"a": 5}, None)
+    assert facts.failed == {}
+
+
+def test_knowing_better_than_the_library() -> None:
+    """What it takes for stored and is not, is put right, as long as it has not looked again."""
+    facts = Facts(None)
+    facts.outdo(Origin({"a": 1, "b": 1}, stored=True), {"a": 2, "b": 1, "c": 3})
+    facts.adopt(Origin({"a": 1, "b": 1}, stored=True), attached=False)
+    assert facts.base == {"a": 2, "b": 1}
+    facts.adopt(Origin({"a": 7, "b": 1}, stored=True), attached=False)
+    assert facts.base == {"a": 7, "b": 1}
+    facts.outdo(Origin({"a": 2}, stored=True), {"a": 2})
+    facts.adopt(Origin({"a": 1}, stored=True), attached=True)
+    assert facts.base == {"a": 1}

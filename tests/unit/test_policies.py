@@ -17,6 +17,7 @@ from chained_models.exceptions import (
     InDoubt,
     InvalidOption,
     MissingIdentity,
+    NotApplied,
     Rejected,
     Unauthenticated,
     Unavailable,
@@ -28,6 +29,7 @@ from chained_models.policies import (
     Outcome,
     RetryPolicy,
     Ruling,
+    Unverified,
     Verdict,
     failure_class,
     judge,
@@ -67,6 +69,8 @@ TABLE: list[tuple[tuple[type[BaseException], ...], Any, Any, tuple[bool, ...], s
     ((InDoubt,), (CREATE,), (IDEMPOTENT, TRANSACTIONAL, IDEMPOTENT | FENCED), (False, True), "retry, in doubt"),
     ((InDoubt,), (CREATE,), (PLAIN, FENCED), (False, True), "ABANDONED, halt"),
     ((InDoubt,), (READ,), GUARANTEES, (False,), "retry"),
+    ((NotApplied,), (CREATE, UPDATE, PATCH, DELETE), GUARANTEES, (False, True), "retry, proved"),
+    ((Unverified,), (CREATE,), (PLAIN, FENCED), (False, True), "retry, in doubt"),
     (NEWS, (UPDATE, PATCH, DELETE), GUARANTEES, (False, True), "ABANDONED"),
     (NEWS, (CREATE,), GUARANTEES, (False, True), "ABANDONED, halt"),
     (NEWS, (READ,), GUARANTEES, (False,), "FAILED"),
@@ -79,10 +83,12 @@ CELLS = [(*cell, says) for *parts, says in TABLE for cell in product(*parts)]
 
 def described(verdict: Verdict) -> str:
     if verdict.ruling is not Ruling.SETTLE:
-        return verdict.ruling.value + (", in doubt" if verdict.in_doubt else "")
+        return (
+            verdict.ruling.value + (", in doubt" if verdict.in_doubt else "") + (", proved" if verdict.proved else "")
+        )
     assert verdict.outcome is not None
     assert verdict.in_doubt is (verdict.outcome is Outcome.ABANDONED)
-    return verdict.outcome.name + (", halt" if verdict.halt else "")
+    return verdict.outcome.name + (", halt" if verdict.halt else "") + (", proved" if verdict.proved else "")
 
 
 @pytest.mark.parametrize(("kind", "method", "guarantee", "was_in_doubt", "says"), CELLS)
@@ -105,6 +111,18 @@ def test_exhausted(over: dict[str, Any], was_in_doubt: bool) -> None:
     assert described(ruled(InDoubt(), was_in_doubt=was_in_doubt, **over)) == "ABANDONED"
     create = ruled(InDoubt(), method=CREATE, guarantee=IDEMPOTENT, was_in_doubt=was_in_doubt, **over)
     assert described(create) == "ABANDONED, halt"
+
+
+@pytest.mark.parametrize("was_in_doubt", [False, True])
+@pytest.mark.parametrize("method", [CREATE, UPDATE, PATCH, DELETE])
+def test_proof(method: Method, was_in_doubt: bool) -> None:
+    """Proof that nothing was applied ends any doubt: used up, it is FAILED, and nothing halts."""
+    assert described(ruled(NotApplied(), method=method, was_in_doubt=was_in_doubt, attempts=4)) == "FAILED, proved"
+
+
+def test_a_create_that_could_not_be_verified() -> None:
+    """When the attempts are used up, it is ABANDONED as any create in doubt."""
+    assert described(ruled(Unverified(), method=CREATE, was_in_doubt=True, attempts=4)) == "ABANDONED, halt"
 
 
 def test_the_delay_is_what_the_backend_asked_for() -> None:

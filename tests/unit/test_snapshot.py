@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chained_models._snapshot import MISSING, carried, differing, same, without
+from chained_models._snapshot import MISSING, carried, differing, rebased, same, without
 
 
 class Raising:
@@ -127,3 +127,47 @@ def test_without() -> None:
     whole = {"a": 1, "b": 2}
     assert without(whole, ["a", "z"]) == {"b": 2}
     assert whole == {"a": 1, "b": 2}
+
+
+BASE = {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("ours", "changed", "theirs", "expected"),
+    [
+        ({"a": 2}, "a", {}, {"a": 2, "b": 1, "c": 1}),
+        ({"a": 2}, "a", {"b": 3}, {"a": 2, "b": 3, "c": 1}),
+        ({"a": 2}, "a", {"a": 2, "b": 3}, {"a": 2, "b": 3, "c": 1}),
+        ({"a": 2}, "a", {"a": 3}, None),
+        ({"a": True}, "a", {"a": 1.0}, None),
+        ({"a": 2, "b": 2}, "a", {"b": 3}, {"a": 2, "b": 3, "c": 1}),
+        ({}, "abc", {"a": 3}, {"a": 3, "b": 1, "c": 1}),
+        ({}, "", {"a": 3, "d": 4}, {"a": 3, "b": 1, "c": 1, "d": 4}),
+    ],
+)
+def test_rebased(ours: dict[str, Any], changed: str, theirs: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    """Theirs, with what we changed on top of it; None where both have changed one, and differ."""
+    assert rebased({**BASE, **ours}, changed, BASE, {**BASE, **theirs}) == expected
+
+
+def test_rebased_without_a_base() -> None:
+    """Where nothing is known, all that was to be written counts as changed by both."""
+    assert rebased({"a": 1}, "a", None, {"a": 2}) is None
+    assert rebased({"a": 1}, "a", None, {"a": 1, "b": 2}) == {"a": 1, "b": 2}
+    assert rebased({"a": 1}, "a", {"a": 0}, {}) == {"a": 1}
+
+
+value = st.integers(0, 2)
+three = st.fixed_dictionaries({"a": value, "b": value, "c": value})
+
+
+@given(three, three, three)
+def test_rebased_loses_nothing(ours: dict[str, int], base: dict[str, int], theirs: dict[str, int]) -> None:
+    """What only one side has changed is as that side has it; it is the same from both sides."""
+    merged = rebased(ours, ours, base, theirs)
+    assert merged == rebased(theirs, theirs, base, ours)
+    for name, was in base.items() if merged is not None else ():
+        assert merged is not None
+        changed = {side[name] for side in (ours, theirs)} - {was}
+        assert merged[name] == (changed.pop() if changed else was)
+        assert not changed

@@ -1,0 +1,243 @@
+"""The Intake: takes saves in. A place in line under the lock, the snapshot outside it, and the place is filled."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from . import _attempt
+from ._announcer import Announcer
+from ._dependencies import After, final, parents
+from ._engine import Engine
+from ._lane import Lane
+from ._machine import Effect
+from ._merge import Facts
+from ._model_work import ModelWork
+from ._port import Port
+from ._record import Life, Record, Verb
+from ._weakmap import WeakIdMap
+from .binding import Bound
+from .drivers import Drivers
+from .exceptions import ChainFull, DispatcherClosed
+from .handle import Handle, Host, SaveHandle
+from .policies import Outcome, Overflow
+from .protocols import Driver
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """The side of a dispatcher that takes saves in.
+
+    Args:
+        host: The dispatcher, for the handles.
+        drivers: Where the work runs.
+        announcer: Knows where a save is to be delivered.
+        engine: Makes saves move.
+    """
+
+    def __init__(self, host: Host, drivers: Drivers, announcer: Announcer, engine: Engine) -> None:
+        self._host = host
+        self._drivers = drivers
+        self._announcer = announcer
+        self._engine = engine
+        self._ports: WeakIdMap[Any, Port] = WeakIdMap()
+        self._saves = ModelWork(engine.ledger)
+
+    def submit(
+        self,
+        model: Any,
+        bound: Bound,
+        backend: Any,
+        verb: Verb,
+        *,
+        attributes: Iterable[tuple[str, Any]] = (),
+        update_fields: frozenset[str] | None = None,
+        force_insert: bool = False,
+        discard: bool = False,
+        timeout: float | None = None,
+        after: After = (),
+    ) -> SaveHandle[Any]:
+        """Accept one save: take its place in line, take the snapshot, and start it if nothing is in its way."""
+        if self._engine.ledger.closed:
+            raise DispatcherClosed  # before anything is claimed for it
+        awaited, givers = parents(after, bound.adapter.fields(bound.model.type) if verb in _WRITES else ())
+        port = self.port(backend)
+        port.driver.claim()
+        port.driver.help()
+        self._announcer.rescue()
+        facts = self._facts(port, model)
+        while True:
+            with facts.latch:
+                facts.thread = threading.get_ident()
+                facts.catch_up()
+                for name, value in attributes:
+                    bound.adapter.edit(model, name, value)
+                attributes = ()  # only once, also if there is no room yet
+                save = SaveHandle(
+                    self._host,
+                    work=self._saves,
+                    model=model,
+                    verb=verb,
+                    port=port,
+                    backend=backend,
+                    record=facts.record,
+                    facts=facts,
+                    binding=bound,
+                    policy=bound.binding.retry,
+                    timeout=bound.binding.timeout if timeout is None else timeout,
+                    on_failure=bound.binding.on_failure,
+                    context=contextvars.copy_context(),
+                    delivery=self._announcer.delivery(),
+                )
+                save.update_fields = update_fields
+                save.force_insert = force_insert
+                save.discard = discard
+                save.on_conflict = bound.binding.on_conflict
+                save.after = awaited
+                waited_for = [parent for parent in awaited if not _is_there(parent)]
+                save.waits = len(waited_for)
+                try:
+                    accepted, effects = self._take_in(save, givers)
+                    break
+                except ChainFull as full:
+                    if full.overflow is not Overflow.BLOCK:
+                        raise
+            self._wait_for_room(facts, bound.binding.max_pending, port.driver)
+        self._engine.run(effects)
+        if accepted is None:
+            raise DispatcherClosed
+        if accepted is save:
+            self.wait_for(save, waited_for)
+        return accepted
+
+    def wait_for(self, child: SaveHandle[Any], waited_for: Iterable[Handle[Any]]) -> None:
+        """Have `child` told when each of these has ended; it is queued, and waits for as many."""
+        for parent in waited_for:
+            parent.when_settled(partial(self._parent_ended, child))
+
+    def _take_in(
+        self, save: SaveHandle[Any], givers: dict[str, SaveHandle[Any]]
+    ) -> tuple[SaveHandle[Any] | None, list[Effect]]:
+        """With the object's latch held: the accepted save (or the delete that there is), None if it is too late."""
+        bound, port, facts, model = save.binding, save.port, save.facts, save.model
+        adapter = bound.adapter
+        key = bound.ordering_key(port, model)
+        identity = bound.identity_of(model)
+        if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
+            check_identity(identity)
+        origin = adapter.origin(model)
+        stored = bound.server_given if origin is None else origin.stored
+        with self._engine.deciding:
+            earlier = self._saves.reserve(save, key, identity, stored=stored)
+        if earlier is not None:
+            return earlier, []
+        try:
+            save.snapshot = adapter.snapshot(model, check=save.verb in _WRITES)
+            if origin is not None and port.is_home(model) and origin.stored and facts.unsettled == 1:
+                # Asked again, because the snapshot may have loaded what was expired.
+                facts.adopt(adapter.origin(model) or origin, attached=adapter.attached(model))
+            if facts.unsettled == 1 and save.verb in _WRITES and save.record.life is Life.LIVE:
+                _attempt.check_version(save)
+            if givers:
+                save.slots = {name: (giver, save.snapshot.get(name)) for name, giver in givers.items()}
+        except BaseException:
+            with self._engine.deciding as ledger:
+                effects = ledger.withdraw(save)
+            self._engine.run(effects)
+            raise
+        if not save.passes_halt:
+            save.before, facts.last = facts.last, save
+        with self._engine.deciding as ledger:
+            refused = ledger.closed  # since the place was taken; what is not accepted yet is not waited for
+            effects = ledger.withdraw(save) if refused else self._saves.fill(save)
+        if refused and facts.last is save:
+            facts.last = save.before
+        return None if refused else save, effects
+
+    def _wait_for_room(self, facts: Facts, most: int | None, driver: Driver) -> None:
+        """Block until the chain of that object has room.
+
+        Raises:
+            WouldDeadlock: This thread is the one that would make room.
+            ChainFull: Only this thread could make room, and the chain is held.
+        """
+        machine = self._engine.ledger.machine
+
+        def full() -> tuple[bool, list[Any]]:
+            with self._engine.deciding:
+                chain = machine.chains.get(facts.record.current().chain_key)
+                if chain is None:
+                    return False, []
+                if chain in machine.held and not driver.overlaps:
+                    raise ChainFull(f"{len(chain.saves)} saves wait in a chain that is held, and nothing else runs")
+                allowed = chain.options.get("max_pending", most)
+                return allowed is not None and len(chain.saves) >= allowed, []
+
+        self._engine.patience.flush(full, None)
+
+    def _parent_ended(self, child: SaveHandle[Any], parent: Any) -> None:
+        with self._engine.deciding:
+            effects = self._saves.parent_ended(child, parent)
+        self._engine.run(effects)
+
+    def port(self, backend: Any) -> Port:
+        """The view of a backend."""
+        port = self._ports.get(backend)
+        if port is not None:
+            return port
+        lane = getattr(backend, "lane", None)
+        if lane is None:
+            lane = Lane()
+        with self._engine.deciding:
+            port = self._ports.get(backend)
+            if port is not None:
+                return port
+            driver = self._drivers.choose(backend)
+            driver.lost = partial(_lost, weakref.ref(self._engine), weakref.ref(driver))
+            return self._ports.setdefault(backend, Port(self._engine.lane_state(lane), driver, backend))
+
+    def _facts(self, port: Port, model: Any) -> Facts:
+        """What `model` knows of that backend."""
+        facts = port.objects.get(model)
+        if facts is None:
+            facts = Facts(Record(type(model).__name__))
+            facts = port.objects.setdefault(model, facts)
+        return facts
+
+    def adopt(self, model: Any, bound: Bound, backend: Any) -> tuple[Port, Facts]:
+        """What is known of `model`, with the record of the identity that it holds now."""
+        port = self.port(backend)
+        facts = self._facts(port, model)
+        origin = bound.adapter.origin(model)
+        stored = bound.server_given if origin is None else origin.stored
+        identity = bound.identity_of(model)
+        with self._engine.deciding:
+            self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)
+        return port, facts
+
+    def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
+        """The user says that an object is as the backend has it."""
+        with facts.latch:
+            with self._engine.deciding:
+                effects = self._saves.identify(port, facts.record.current(), model_type, identity)
+            facts.declare(base, version)
+        self._engine.run(effects)
+
+
+_WRITES = (Verb.SAVE, Verb.PATCH)
+
+
+def _is_there(parent: Any) -> bool:
+    """Whether nothing need be waited for, and nothing can go wrong any more."""
+    return bool(parent.done()) and final(parent).outcome is Outcome.SAVED and getattr(parent, "identity", 0) is not None
+
+
+def _lost(engine: weakref.ref[Engine], driver: weakref.ref[Driver]) -> None:
+    mine, its = engine(), driver()
+    if mine is not None and its is not None:
+        mine.abandon_all("its event loop was closed", its)

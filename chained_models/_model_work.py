@@ -1,0 +1,66 @@
+"""What carries out the saves of models: under the lock by their records, outside it by attempts and merges."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from . import _attempt
+from ._answer import heir, merge, succeed
+from ._dependencies import again, latest
+from ._merge import Merged
+from ._records import Records
+from .handle import SaveHandle
+from .operation import Answer, Guarantee
+from .policies import Outcome
+from .protocols import Call, guarantee_of
+
+__all__ = ["ModelWork"]
+
+logger = logging.getLogger("chained_models")
+
+_PASSED_ON = ("idempotency_key", "operation", "method", "force_insert", "moves", "unseen", "unconditional")
+
+
+class ModelWork(Records):
+    """The :class:`~chained_models._work.Work` of saves."""
+
+    def guarantee(self, save: SaveHandle[Any]) -> Guarantee:
+        """What its backend promises for models of this class."""
+        try:
+            return guarantee_of(save.backend, save.binding.model.type)
+        except Exception as error:  # noqa: BLE001 - a backend's bug; its save settles all the same
+            logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
+            return Guarantee.PLAIN
+
+    def attempt(self, save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+        """One attempt, as steps."""
+        return _attempt.execute(save, announce)
+
+    def merge(self, save: SaveHandle[Any], outcome: Outcome) -> Merged:
+        """Move the base, the waiting snapshots of the object, and the object itself."""
+        return merge(save, outcome)
+
+    def idle(self, save: SaveHandle[Any]) -> None:
+        """Nothing: its chain may well be busy again in a moment."""
+
+    def catch_up(self, save: SaveHandle[Any]) -> None:
+        """Make the assignments to the model that were left for this thread."""
+        save.facts.catch_up()
+
+    def latch(self, save: SaveHandle[Any]) -> AbstractContextManager[Any]:
+        """That of the object."""
+        latch: AbstractContextManager[Any] = save.facts.latch
+        return latch
+
+    def successor(self, save: SaveHandle[Any]) -> SaveHandle[Any]:
+        """A new save that does what `save` was to do: the same operation and key, with all its attempts before it."""
+        successor = heir(save)
+        for fact in _PASSED_ON:
+            setattr(successor, fact, getattr(save, fact))
+        successor.after = again(save.after)
+        successor.slots = {name: (latest(giver), about) for name, (giver, about) in save.slots.items()}
+        succeed(successor, save)
+        return successor

@@ -1,0 +1,363 @@
+"""Records and the ends of saves: what a save's acceptance and its end mean for its Record, and for the saves behind it.
+
+The model's half of what is decided under the dispatcher's lock; every method is called with it held, returns effects, and
+runs no code of the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._coalescing import absorb, replaceable
+from ._dependencies import final, lost, refuse_own_chain
+from ._ledger import Ledger, saves_of
+from ._machine import Chain, Effect
+from ._merge import Facts
+from ._port import Port
+from ._record import Life, Record, Verb
+from ._resolve import Resolved
+from ._states import SaveState
+from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
+from .handle import SaveHandle
+from .operation import Answer, Guarantee, Method
+from .policies import Coalesce, OnFailure, Outcome, Ruling, Verdict, judge, rule_for
+
+__all__ = ["Records"]
+
+
+class Records:
+    """The records of one dispatcher's models."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._machine = ledger.machine
+
+    # Accepting
+
+    def reserve(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> SaveHandle[Any] | None:
+        """Take the save's place in line.
+
+        Args:
+            save: The save.
+            key: Its chain, if the user chose it; None for its record's own.
+            identity: What the model holds as its identity.
+            stored: Whether a model that holds an identity is known to be stored.
+
+        Returns:
+            The handle of the accepted delete, if this is another one; None if the place was taken.
+        """
+        if self._ledger.closed:
+            raise DispatcherClosed
+        record = save.record = self.adopt(save.port, save.facts, save.binding.model.type, identity, stored=stored)
+        _refuse_another(record, identity)
+        if record.deletion is not None or record.life is Life.DELETED:
+            if save.verb is not Verb.DELETE:
+                raise Deleted(f"{record} was deleted; make a new object to store it again")
+            if record.deletion is not None:
+                earlier: SaveHandle[Any] = record.deletion
+                return earlier
+        if not record.unsettled and not self._halts(record):
+            record.chain_key = record if key is None else key
+        chain = self._machine.chains.get(record.chain_key)
+        refuse_own_chain(save, record.chain_key)
+        save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
+        options = {} if chain is None else chain.options
+        save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
+        if chain is not None and not save.passes_halt:
+            self._refuse_too_many(save, chain)
+        self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
+        return None
+
+    @staticmethod
+    def _refuse_too_many(save: SaveHandle[Any], chain: Chain) -> None:
+        binding = save.binding.binding
+        most = chain.options.get("max_pending", binding.max_pending)
+        if most is None or len(chain.saves) < most:
+            return
+        last = chain.saves[next(reversed(chain.saves))]
+        if save.coalesce is Coalesce.LATEST and replaceable(last, save):
+            return  # it will take a place that is there
+        full = ChainFull(
+            f"{len(chain.saves)} saves of {save.record} have not settled, and max_pending={most}; wait for one of them, or "
+            "choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
+        )
+        full.overflow = chain.options.get("overflow", binding.overflow)
+        raise full
+
+    def _halts(self, record: Record) -> bool:
+        """Whether a failed save of `record` stops its chain: it may be retried there, so what follows waits there too."""
+        chain = self._machine.chains.get(record.chain_key)
+        halted: Any = None if chain is None else chain.halted
+        return halted is not None and halted.record.current() is record
+
+    def adopt(self, port: Port, facts: Facts, model_type: type, identity: Any, *, stored: bool) -> Record:
+        """The record that an object stands for, given the identity that it holds now.
+
+        As long as nothing was sent for an object, its identity may still be set by hand; it then shares the record, and so
+        the chain, of all objects with that identity.
+        """
+        record: Record = facts.record.current()
+        if identity is not None and record.life is Life.NEW and not record.unsettled:
+            if record.identity != identity:
+                known = port.record(model_type, record.label, identity, stored=stored)
+                if record.identity is None:  # a private one: a pause, or a halt, is of this object and goes along
+                    record.merge_into(known)
+                    self._join(record, known)
+                record = known
+            elif stored:
+                record.life = Life.LIVE
+        facts.record = record
+        return record
+
+    def fill(self, save: SaveHandle[Any]) -> list[Effect]:
+        """The snapshot is there."""
+        effects = self._nothing_stored_yet(save) if save.verb is Verb.DELETE else None
+        if effects is not None:
+            return self._ledger.counted(effects)
+        effects = self._ledger.fill(save)
+        if save.coalesce is Coalesce.LATEST:
+            effects += self._take_places(save)
+        return effects
+
+    def _take_places(self, save: SaveHandle[Any]) -> list[Effect]:
+        """Let `save` take the place of the one before it; a delete, of all writes before it."""
+        effects: list[Effect] = []
+        record = save.record.current()
+        while save.state is SaveState.QUEUED and (older := _before(save)) is not None and replaceable(older, save):
+            patches = save.verb is Verb.PATCH
+            absorb(older, save)
+            record.patches += (save.verb is Verb.PATCH) - patches
+            effects += self._ledger.supersede(older, save)
+            if save.verb is not Verb.DELETE:
+                break
+        return effects
+
+    def _nothing_stored_yet(self, save: SaveHandle[Any]) -> list[Effect] | None:
+        """A delete of what was never sent: its saves are cancelled, and it is done without a request. None otherwise."""
+        record, chain = save.record.current(), save.chain
+        assert chain is not None
+        if record.life is not Life.NEW:
+            return None
+        others = [one for one in saves_of(chain) if one is not save and one.record.current() is record]
+        if any(one.state is not SaveState.QUEUED for one in others):
+            return None
+        if record.identity is not None and all(one.verb is Verb.REFRESH for one in others):
+            return None  # nothing of ours would have created it, so it may be there
+        effects: list[Effect] = []
+        for one in reversed(others):  # the first one last: it may be what keeps the others from starting
+            effects = [*self._machine.settle_queued(one, Outcome.CANCELLED), *effects]
+        effects += self._machine.settle_queued(save, Outcome.SAVED)
+        self.saved(save, Answer())
+        return effects
+
+    # The lock's side of Work
+
+    def judge(
+        self,
+        save: SaveHandle[Any],
+        error: BaseException,
+        guarantee: Guarantee,
+        *,
+        spent: float,
+        attempts: int,
+        random: float,
+    ) -> Verdict:
+        """What a failed attempt means: the failure table."""
+        if save.orphaned is error:
+            rule = rule_for(error, save.on_failure)
+            return Verdict(Ruling.SETTLE, outcome=Outcome.FAILED, halt=rule is OnFailure.HALT)
+        if isinstance(error, Resolved) and spent < max(save.policy.timeout, save.timeout):
+            return Verdict(Ruling.SETTLE, outcome=Outcome.SUPERSEDED, in_doubt=save.doubted)
+        return judge(
+            error,
+            method=save.method,
+            guarantee=guarantee,
+            attempts=attempts,
+            spent=spent,
+            was_in_doubt=save.doubted,
+            policy=save.policy,
+            on_failure=save.on_failure,
+            random=random,
+        )
+
+    def accepted(self, save: SaveHandle[Any]) -> None:
+        """It is counted, and a delete bars what would come after it."""
+        record = save.record.current()
+        save.idempotency_key = save.idempotency_key or save.id  # a retry by hand brings its own
+        record.unsettled += 1
+        record.patches += save.verb is Verb.PATCH
+        save.facts.unsettled += 1
+        assert save.chain is not None
+        record.chain_key = save.chain.key
+        if save.verb is Verb.DELETE:
+            record.deletion = save
+
+    def settled(self, save: SaveHandle[Any]) -> None:
+        """It is counted no more."""
+        record = save.record.current()
+        record.unsettled -= 1
+        record.patches -= save.verb is Verb.PATCH
+        save.facts.unsettled -= 1
+        if record.deletion is save:
+            record.deletion = None
+        if save.orphaned is None:  # else a retry by hand waits for them again
+            save.after = ()
+
+    def saved(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
+        record: Record = save.record.current()
+        save.answer = answer
+        if save.verb is Verb.DELETE:
+            record.confirmed(Method.DELETE)
+            save.port.forget(record, save.binding.model.type)
+            return []
+        if save.method is None:
+            return []
+        first = record.life is Life.CREATING
+        record.confirmed(save.method)
+        if answer.identity is None or answer.identity == record.identity:
+            return []
+        if record.identity is not None:
+            if not first:
+                return []
+            # What the program chose was only a wish; the backend has written it in another way.
+            save.port.forget(record, save.binding.model.type)
+        return self._identify(save, record, answer.identity)
+
+    def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
+        record: Record = save.record.current()
+        if isinstance(error, Resolved):
+            if verdict.outcome is Outcome.SUPERSEDED:
+                save.superseded_by = error.successor
+                error.successor.replaced = [*save.replaced, save]
+                return []
+            error = error.conflict
+        if verdict.outcome is Outcome.FAILED:
+            save.error = error
+            if save.method is not None:
+                record.refused(save.method)
+        else:
+            save.error = _abandoned(save, error)
+        if verdict.halt:
+            return []
+        effects: list[Effect] = []
+        for one in self._doomed(save, error, verdict):
+            one.error = error
+            effects += self._machine.settle_queued(one, Outcome.FAILED)
+        return effects
+
+    def parent_ended(self, child: SaveHandle[Any], parent: Any) -> list[Effect]:
+        """One of those that `child` waits for has ended.
+
+        If that failed, so does the child; but when its turn comes, and not before: where its failure halts the chain, what
+        stands in front of it has been sent by then.
+        """
+        save: SaveHandle[Any] = final(child)
+        if save.state is not SaveState.QUEUED or parent not in save.after:
+            return []  # cancelled meanwhile, or replaced by a delete, which waits for nobody
+        save.orphaned = save.orphaned or lost(save, parent)
+        return self._ledger.counted(self._machine.arrived(save))
+
+    @staticmethod
+    def _doomed(save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[SaveHandle[Any]]:
+        """Queued saves that would meet the same answer, or have lost what they build on."""
+        record, facts, chain = save.record.current(), save.facts, save.chain
+        assert chain is not None
+        versioned = save.operation is not None and save.operation.version is not None
+        create_failed = save.method is Method.CREATE and verdict.outcome is Outcome.FAILED
+
+        def doomed(one: SaveHandle[Any]) -> bool:
+            if one.state is not SaveState.QUEUED or one.record.current() is not record:
+                return False
+            if save.orphaned is not None:  # without the identity that it still lacks it would be another thing
+                return one.facts is facts and _lacks(one, save.slots)
+            if create_failed:
+                return one.verb is Verb.PATCH
+            if isinstance(error, Gone):
+                return one.verb is not Verb.DELETE
+            # A refresh is the way out of a conflict.
+            return one.facts is facts and one.verb is not Verb.REFRESH
+
+        # Only where there may be some: a queue of 100,000 is not looked through after each of 100,000 failures.
+        if not (
+            (create_failed and record.patches)
+            or isinstance(error, Gone)
+            or (isinstance(error, Conflict) and versioned)
+            or (save.orphaned is not None and save.slots)
+        ):
+            return []
+        return [one for one in saves_of(chain) if doomed(one)]
+
+    def _identify(self, save: SaveHandle[Any], record: Record, identity: Any) -> list[Effect]:
+        """The backend gave the identity. If it is one that already has a chain, both go on in that one."""
+        known = save.port.identify(record, save.binding.model.type, identity)
+        return [] if known is None else self._join(record, known)
+
+    def identify(self, port: Any, record: Record, model_type: type, identity: Any) -> list[Effect]:
+        """The user says under which identity the object is stored."""
+        _refuse_another(record, identity)
+        effects: list[Effect] = []
+        if record.identity is None and (known := port.identify(record, model_type, identity)) is not None:
+            effects = self._join(record, known)
+        record.current().confirmed(Method.READ)
+        return effects
+
+    def _join(self, record: Record, known: Record) -> list[Effect]:
+        """`record` has become `known`: what of it is queued goes on in the chain of `known`, as does a pause or a halt."""
+        chains = self._machine.chains
+        chain = chains.get(record.chain_key) or chains.get(record)
+        if chain is None:
+            return []
+        other = chains.get(known.chain_key) or chains.get(known)
+        if other is chain:
+            return []
+        if chain.key is record:
+            other = self._machine.join(chain, known if other is None else other.key)
+        known.chain_key = chain.key if other is None else other.key
+        if other is None or other is chain:
+            return []
+        waiting = (SaveState.PREPARING, SaveState.QUEUED)
+        mine = [one for one in saves_of(chain) if one.state in waiting and one.record.current() is known]
+        # Only if there is something: `adopt` has nowhere to put effects, and without moves there are none of ours.
+        return self._machine.move_to(other, mine) if mine else []
+
+    def ended_late(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
+        """The late end of an abandoned create still tells the identity, if nothing newer did."""
+        record: Record = save.record.current()
+        if save.method is not Method.CREATE or not record.in_doubt or answer.identity is None:
+            return []
+        chain = self._machine.chains.get(record.chain_key)
+        active: Any = None if chain is None else chain.active
+        if active is not None and active.record.current() is record:
+            return []  # a later create is on its way, and it is that one which the object stands for
+        record.confirmed(Method.CREATE)
+        return self._identify(save, record, answer.identity)
+
+
+def _before(save: SaveHandle[Any]) -> SaveHandle[Any] | None:
+    """The one that stands right before `save` in its chain, if any."""
+    assert save.chain is not None
+    saves: Any = reversed(save.chain.saves.values())
+    for one in saves:
+        if one is save:
+            break
+    before: SaveHandle[Any] | None = next(saves, None)
+    return before
+
+
+def _lacks(save: SaveHandle[Any], slots: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Whether `save` still has, of an attribute that was to be filled, the value that was to be replaced."""
+    if save.verb not in (Verb.SAVE, Verb.PATCH):
+        return False
+    return any(save.snapshot.get(name) is about for name, (_, about) in slots.items())
+
+
+def _refuse_another(record: Record, identity: Any) -> None:
+    if identity is not None and record.identity is not None and record.identity != identity:
+        raise IdentityChanged(f"{record} is stored under this identity and keeps it; make a new object for another")
+
+
+def _abandoned(save: SaveHandle[Any], cause: BaseException) -> Abandoned:
+    error = Abandoned(f"{save} was abandoned: it is not known whether it was applied ({type(cause).__name__})")
+    error.__cause__ = cause
+    return error

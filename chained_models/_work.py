@@ -1,0 +1,77 @@
+"""Work: what the engine must know of a kind of handle, so that it can carry out saves and calls alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ._machine import Effect
+from ._merge import Merged
+from .operation import Answer, Guarantee
+from .policies import Outcome, Verdict
+from .protocols import Call
+
+__all__ = ["Work"]
+
+
+class Work(Protocol):
+    """What carries out one kind of handle: the saves of models, or the items of a CallChain.
+
+    The engine knows only this. The methods of the first group are called with the dispatcher's lock held and run no code of
+    the user's; those of the second without it.
+    """
+
+    def judge(
+        self, save: Any, error: BaseException, guarantee: Guarantee, *, spent: float, attempts: int, random: float
+    ) -> Verdict:
+        """What a failed attempt means."""
+        ...
+
+    def saved(self, save: Any, answer: Answer) -> list[Effect]:
+        """It has succeeded; what that brings about for others."""
+        ...
+
+    def failed(self, save: Any, error: BaseException, verdict: Verdict) -> list[Effect]:
+        """It has failed, or is given up; sets its error, and returns what that brings about for others."""
+        ...
+
+    def ended_late(self, save: Any, answer: Answer) -> list[Effect]:
+        """An attempt that no longer counts has succeeded after all."""
+        ...
+
+    def accepted(self, save: Any) -> None:
+        """It was accepted."""
+        ...
+
+    def settled(self, save: Any) -> None:
+        """It has its outcome, whichever."""
+        ...
+
+    def guarantee(self, save: Any) -> Guarantee:
+        """What its backend promises."""
+        ...
+
+    def attempt(self, save: Any, announce: Callable[[], None]) -> Generator[Call, Any, Answer | None]:
+        """One attempt, as steps; `announce` is called just before the work is done. None: its end will be told later."""
+        ...
+
+    def merge(self, save: Any, outcome: Outcome) -> Merged:
+        """Let its end move what it was about."""
+        ...
+
+    def idle(self, save: Any) -> None:
+        """It was the last one of its chain, and receivers have heard so."""
+        ...
+
+    def catch_up(self, save: Any) -> None:
+        """Do what was left for this thread to do, before it looks at the outcome."""
+        ...
+
+    def latch(self, save: Any) -> AbstractContextManager[Any]:
+        """Held while a successor is made."""
+        ...
+
+    def successor(self, save: Any) -> Any:
+        """A new handle that does what `save` was to do, with all attempts before it. The latch is held."""
+        ...

@@ -2,7 +2,7 @@
 
 A claim about a defect holds for ours, and fails on a faithful port of the original, in the very way that is said: so
 every test proves that it can fail. A claim about a feature holds for both: so the ports are shown to be faithful, and ours
-to lack nothing.
+to lack nothing. What the originals have no words for is claimed of ours only.
 """
 
 from __future__ import annotations
@@ -48,6 +48,18 @@ def both(ours: Subject, original: Subject) -> Callable[[Claim], Claim]:
         @pytest.mark.parametrize("subject", [ours, original], ids=["ours", "the original"])
         def test(subject: Subject) -> None:
             _hold(claim, subject)
+
+        return _named_as(claim, test)
+
+    return of
+
+
+def only(ours: Subject) -> Callable[[Claim], Callable[[], None]]:
+    """Claims of ours that there is nothing in the original to compare with."""
+
+    def of(claim: Claim) -> Callable[[], None]:
+        def test() -> None:
+            _hold(claim, ours)
 
         return _named_as(claim, test)
 

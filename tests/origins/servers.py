@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from chained_models import ChainedSaveMixin, Dispatcher, Lane, RetryPolicy, on
+from chained_models import ChainedSaveMixin, Dispatcher, Lane, RetryPolicy, SaveEvent, on
 
 from .by_hand import HandDriver, Wire
 from .models import REFUSED
@@ -74,11 +74,19 @@ class ControlledRequests:
 
 
 class OurRequests:
-    """Models that are saved to one backend, whose lane knows the rule of long requests."""
+    """Models that are saved to one backend, whose lane knows the rule of long requests.
+
+    Attributes:
+        signals: As of `ControlledRequests`.
+        warned: What `on_congested` was called with.
+        answered: Names of those that have succeeded.
+    """
 
     def __init__(self, *, long_after: float = 3.0, max_long: int = 2, dispatcher: Dispatcher | None = None) -> None:
         self.signals: list[str] = []
-        self.wire = Wire(lane=Lane(long_after=long_after, max_long=max_long))
+        self.warned: list[SaveEvent] = []
+        self.answered: list[str] = []
+        self.wire = Wire(lane=Lane(long_after=long_after, max_long=max_long, on_congested=self.warned.append))
         self._dispatcher = Dispatcher(HandDriver()) if dispatcher is None else dispatcher
 
         @dataclasses.dataclass
@@ -92,6 +100,7 @@ class OurRequests:
             on(name, lambda event: self.signals.append(event.name), model=Request)
             for name in ("congested", "recovered")
         ]
+        self._disconnect.append(on("sync", lambda event: self.answered.append(event.model.name), model=Request))
 
     def elsewhere(self) -> OurRequests:
         """Requests of the same program to another server."""
@@ -100,6 +109,9 @@ class OurRequests:
     def request(self, *names: str) -> None:
         for name in names:
             self._kind(name).save().add_done_callback(lambda handle: None)
+
+    def refuse(self, error: Exception, name: str) -> None:
+        self.wire.refuse(error, self._flight(name))
 
     def answer_all(self) -> None:
         """Answer whatever is sent, until nothing more is."""

@@ -253,6 +253,8 @@ class Engine:
                 del effects[-1]
                 self.announcer.emit("idle", save)
                 save.work.idle(save)
+            if chain.active is None:
+                save.work.quiet(save)
         with self.deciding as ledger:
             ledger.finishing.discard(save.seq)
         self.patience.changed()
@@ -358,17 +360,23 @@ class Engine:
             self.run(effects)
 
     def look_no_more(self, only: LaneState[Chain] | None = None) -> None:
-        """Take back the timers of lanes, or of one, where nothing is in flight that could still be given up."""
+        """Take back the timers of lanes, or of one, where nothing runs that could still be given up."""
         with self.deciding as ledger:
             current = ledger.machine.is_current
             lanes = [
                 lane for lane in (self._lanes.values() if only is None else [only]) if lane.look_at != float("inf")
             ]
-            lanes = [lane for lane in lanes if not any(current(save, token) for token, save in lane.slots.items())]
+            lanes = [
+                lane
+                for lane in lanes
+                if not (lane.renewing or any(current(save, token) for token, save in lane.slots.items()))
+            ]
             for lane in lanes:
                 lane.look_at = float("inf")
-        for lane in lanes:
-            lane.unlook()
+            # Noted here: a moment later it may be the timer of an attempt that starts just now.
+            unlooks = [lane.unlook for lane in lanes]
+        for unlook in unlooks:
+            unlook()
 
     # Ending
 

@@ -64,6 +64,10 @@ class Work(Protocol):
         """It was the last one of its chain, and receivers have heard so."""
         ...
 
+    def quiet(self, save: Any) -> None:
+        """It has settled, and nothing of its chain is in flight, whether because nothing is left or nothing may start."""
+        ...
+
     def catch_up(self, save: Any) -> None:
         """Do what was left for this thread to do, before it looks at the outcome."""
         ...

@@ -13,6 +13,7 @@ from . import _attempt
 from ._announcer import Announcer
 from ._dependencies import After, final, lost, parents
 from ._engine import Engine
+from ._flushing import moves
 from ._lane import Lane
 from ._machine import Effect
 from ._merge import Facts
@@ -179,7 +180,7 @@ class Intake:
                 allowed = machine.options.of(facts.record.current().chain_key).get("max_pending", most)
                 if chain is None or self._engine.ledger.closed or allowed is None or len(chain.saves) < allowed:
                     return False, []
-                if not driver.overlaps and not self._engine.moves(chain):
+                if not driver.overlaps and not moves(chain):
                     raise ChainFull(f"{len(chain.saves)} saves wait in a chain that is held, and nothing else runs")
                 return True, []
 

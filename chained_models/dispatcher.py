@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from ._announcer import Announcer
 from ._call_work import CallWork
 from ._engine import Engine
+from ._flushing import chains_of
 from ._intake import Intake
 from ._lane import LaneState
 from ._machine import Chain as ChainState
@@ -247,7 +248,7 @@ class Dispatcher:
         if not ended:
             with self._engine.deciding as ledger:
                 left: list[Any] = [
-                    save for chain in self._engine.chains(key) for save in chain.saves.values() if save.place <= last
+                    save for chain in chains_of(ledger, key) for save in chain.saves.values() if save.place <= last
                 ]
             raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
         if held:

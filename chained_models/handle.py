@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ._machine import Chain
 from ._pace import Pace
 from ._record import Record, Verb
 from ._snapshot import Snapshot, Theirs
 from ._states import OUTCOMES, SaveState
-from ._work import Work
+from ._work import Host, Work
 from .operation import Answer, Method, Operation
 from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
 from .protocols import Driver
@@ -35,35 +35,6 @@ _making = threading.RLock()
 
 _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
-
-
-class Host(Protocol):
-    """What a handle needs of its dispatcher."""
-
-    @property
-    def patience(self) -> Any:
-        """How it is waited for."""
-        ...
-
-    def cancel(self, handle: Any) -> bool:
-        """Take the save out of its chain if it was never attempted."""
-        ...
-
-    def wait(self, handle: Any, timeout: float | None) -> bool:
-        """Block until the handle is done; False if the time is over first. Raises WouldDeadlock."""
-        ...
-
-    async def wait_async(self, handle: Any) -> None:
-        """Wait in an event loop until the handle is done."""
-        ...
-
-    def why(self, handle: Any) -> str | None:
-        """Why it is not done, as a sentence."""
-        ...
-
-    def catch_up(self, handle: Any) -> None:
-        """Carry out what was left for this thread to do, before it looks at the outcome."""
-        ...
 
 
 class Handle(Future[T]):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ._call import CallHandle
+from ._call_options import checked, seconds
 from ._call_work import is_coroutine
 from ._lane import Lane, LaneState
 from ._machine import Chain as ChainState
@@ -19,7 +20,7 @@ from .chain import Chain
 from .events import EventName, Receiver, Receivers
 from .exceptions import InvalidOption
 from .handle import Handle
-from .policies import FailureRule, OnFailure
+from .policies import FailureRule
 from .process import default_dispatcher
 from .protocols import Driver
 
@@ -121,7 +122,7 @@ class CallChain(Chain):
         if lane is not None and not isinstance(lane, Lane):
             raise InvalidOption(f"CallChain(lane={lane!r}): a Lane is needed, or None for one of its own")
         options = CallOptions(
-            **_checked(
+            **checked(
                 {
                     "delay": delay,
                     "batch": batch,
@@ -181,7 +182,7 @@ class CallChain(Chain):
         if replace and name is None:
             raise InvalidOption("add(replace=True): say by name=... what is to be replaced")
         if timeout is not None:
-            timeout = _seconds("timeout", timeout)
+            timeout = seconds("timeout", timeout)
         (call,) = self._made([item], name, timeout)
         work = self._host.calls
         if replace:
@@ -303,7 +304,7 @@ class CallChain(Chain):
             TypeError: There is no such option.
             InvalidOption: A value makes no sense; nothing was changed.
         """
-        self._pace.options = replace(self._pace.options, **_checked(options))
+        self._pace.options = replace(self._pace.options, **checked(options))
 
     def pause(self) -> None:
         """Start nothing until `resume()`, also if it is empty now. What is in flight goes on."""
@@ -365,46 +366,6 @@ class CallChain(Chain):
         words += ["paused"] if self.paused else []
         words += ["halted"] if self.halted is not None else []
         return f"<CallChain: {', '.join(words)}>"
-
-
-_KNOWN = tuple(field.name for field in fields(CallOptions))
-
-
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they are kept.
-
-    Raises:
-        TypeError: There is no such option.
-        InvalidOption: A value makes no sense.
-    """
-    unknown = [name for name in options if name not in _KNOWN]
-    if unknown:
-        raise TypeError(f"a CallChain has no option {', '.join(unknown)}; the options are {', '.join(_KNOWN)}")
-    checked = dict(options)
-    for name, value in options.items():
-        match name:
-            case "delay":
-                checked[name] = _seconds(name, value, zero=True)
-            case "timeout":
-                checked[name] = math.inf if value is None else _seconds(name, value)
-            case "batch":
-                if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                    raise InvalidOption(f"batch={value!r}: a number of items, at least 1")
-            case "on_failure":
-                rules = value.values() if isinstance(value, Mapping) else () if value is None else [value]
-                if not all(isinstance(rule, OnFailure) for rule in rules):
-                    raise InvalidOption(f"on_failure={value!r}: an OnFailure, or a mapping from error classes to them")
-            case _:
-                if not isinstance(value, bool):
-                    raise InvalidOption(f"{name}={value!r}: True or False")
-    return checked
-
-
-def _seconds(name: str, value: Any, *, zero: bool = False) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (0 <= value < math.inf if zero else value > 0):
-        raise InvalidOption(f"{name}={value!r}: seconds, {'0 or more' if zero else 'more than 0'}")
-    return float(value)
 
 
 def _equal(one: Any, other: Any) -> bool:

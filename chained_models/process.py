@@ -6,8 +6,8 @@ import atexit
 import os
 import threading
 
+from . import _future
 from . import dispatcher as _dispatcher
-from . import handle as _handle
 from .dispatcher import Dispatcher
 from .exceptions import InvalidOption
 
@@ -67,7 +67,7 @@ def _leave() -> None:
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - it may have been held at the fork
     _lock = threading.RLock()
-    _handle.after_fork()
+    _future.after_fork()
     for dispatcher in list(_dispatcher.living):
         dispatcher.after_fork()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import handle as handle_module
+from chained_models import _future as handle_module
 from chained_models._record import Record, Verb
 from chained_models._states import OUTCOMES, SaveState
 from chained_models.handle import Handle, SaveHandle

@@ -243,6 +243,9 @@ class Engine:
                         one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
                     except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
                         save.interrupt = interrupt
+                for one in save.replaced:
+                    one.superseded_by = save  # and of none between, that one handle does not keep ten thousand others
+                save.replaced = []
             if release:
                 with self.deciding as ledger:
                     effects = ledger.machine.released(chain)
@@ -385,7 +388,7 @@ class Engine:
     def unfinished(self, key: Any, last: int) -> tuple[bool, list[Handle[Any]]]:
         """Whether there is still something to wait for, and what cannot move by itself."""
         held: list[Any] = []
-        known: set[Chain] = set()
+        known: dict[Chain, bool] = {}
         with self.deciding as ledger:
             if key is None and any(seq <= last for seq in ledger.finishing):
                 return True, held
@@ -394,27 +397,29 @@ class Engine:
                     return True, held
                 if not _reaches_back(chain, last):
                     continue
-                if self._moves(chain, known):
+                if self.moves(chain, known):
                     return True, held
                 held += [save for save in chain.saves.values() if save.place <= last]
         return False, held
 
     @staticmethod
-    def _moves(chain: Chain, known: set[Chain]) -> bool:
+    def moves(chain: Chain, known: dict[Chain, bool] | None = None) -> bool:
         """Whether the first save of `chain` goes on by itself; `known` holds chains of which this was found out before."""
+        known = {} if known is None else known
         line, seen = [chain], {chain}
         while line:
             one = line.pop()
-            if one in known or one.finishing is not None or one.lane.holds(one.active):
+            if known.get(one) or one.finishing is not None or one.lane.holds(one.active):
                 continue
             halted = one.halted is not None and one.active is None and one.startable() is None
-            if halted or one.paused or one.lane.lane.paused:
+            if halted or one.paused or one.lane.lane.paused or known.get(one) is False:
+                known[chain] = False
                 return False
             for chain_behind in _awaited_chains(one.active or one.head):
                 if chain_behind not in seen:
                     seen.add(chain_behind)
                     line.append(chain_behind)
-        known |= seen
+        known.update(dict.fromkeys(seen, True))
         return True
 
     def why(self, save: Handle[Any]) -> str | None:
@@ -436,6 +441,7 @@ class Engine:
             for chain in [] if driver is None else ledger.machine:
                 effects += ledger.machine.rest_anew(chain)
         self.run(effects)
+        self.vigil.renew()
         for lane in timed:
             for other in {save.port.driver for save in list(lane.slots.values())} - {driver}:
                 self._look_after(lane, other, other.now())

@@ -22,12 +22,13 @@ several, the *riders* of its leader. Whatever happens to the leader happens to i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
 from ._lane import LaneState, Renew, Signal
+from ._options import Options
 from ._pace import Pace, Rest, Unrest
 from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
 from .policies import Outcome, RetryPolicy, Ruling, Verdict
@@ -57,6 +58,8 @@ class Save(Protocol):
     """When the current attempt started."""
     spent: float
     """Seconds used up by earlier attempts and waits."""
+    own: Collection[str]
+    """Names of options that were given for it alone: those of its chain do not replace them."""
     wakes: float
     """When the wait for the next attempt is over."""
     due: bool
@@ -81,7 +84,7 @@ def time_left(save: Save) -> float:
 class Chain:
     """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
 
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "options", "pace", "paused", "saves")
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "pace", "paused", "saves")
 
     def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
         self.key = key
@@ -95,15 +98,13 @@ class Chain:
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""
-        self.options: dict[str, Any] = {}
-        """What its saves are given when an attempt of theirs starts, by name."""
         self.pace: Pace | None = None
         """How calls follow each other; None for saves."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing would be lost with it."""
-        return not (self.saves or self.paused or self.options) and self.halted is None and self.finishing is None
+        return not (self.saves or self.paused) and self.halted is None and self.finishing is None
 
     @property
     def held(self) -> bool:
@@ -168,7 +169,7 @@ Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew | Rest | Unre
 class Machine:
     """All chains of one dispatcher."""
 
-    __slots__ = ("_seq", "_token", "chains", "held", "now")
+    __slots__ = ("_seq", "_token", "chains", "held", "now", "options", "told")
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -176,9 +177,13 @@ class Machine:
         self._seq = 0
         self._token = 0
         self.chains: dict[Hashable, Chain] = {}
-        """Only chains with something in them, or paused or halted, or with options of their own."""
+        """Only chains with something in them, or paused or halted."""
+        self.options = Options()
+        """What the saves of a chain are given when an attempt of theirs starts, by the chain's key."""
         self.held: dict[Chain | LaneState[Chain], float] = {}
         """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
+        self.told: set[Chain | LaneState[Chain]] = set()
+        """The same, of those of which it was told."""
 
     @property
     def last_seq(self) -> int:
@@ -406,11 +411,12 @@ class Machine:
         chain = self._chain(key, lane)
         chain.paused = True
         chain.lane.withdraw(chain)
-        self._watch(chain)
+        self._watch(chain.lane, held=chain.lane.stopped)
+        self._watch(chain, held=chain.held)
 
-    def update(self, key: Hashable, lane: LaneState[Chain], options: dict[str, Any]) -> None:
-        """From the next attempt on, the saves of this chain have these."""
-        self._chain(key, lane).options.update(options)
+    def update(self, key: Hashable, options: Mapping[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these, even if it is empty now."""
+        self.options.set(key, {**self.options.of(key), **options})
 
     def resume(self, chain: Chain) -> list[Effect]:
         """Go on; does nothing if it was not paused."""
@@ -480,13 +486,13 @@ class Machine:
             return chain
         other.paused, chain.paused = other.paused or chain.paused, False
         other.halted, chain.halted = other.halted or chain.halted, None
-        other.options, chain.options = {**chain.options, **other.options}, {}
         if other.startable() is None:
             other.lane.withdraw(other)
-        self._watch(other)
+        self._watch(other.lane, held=other.lane.stopped)
+        self._watch(other, held=other.held)
         if chain.empty:
             self.chains.pop(chain.key, None)
-        self._watch(chain)
+        self._watch(chain, held=chain.held)
         return other
 
     def __iter__(self) -> Iterator[Chain]:
@@ -500,12 +506,14 @@ class Machine:
             chain = self.chains[key] = Chain(key, lane)
         return chain
 
-    def _watch(self, chain: Chain) -> None:
-        """Remember since when the chain cannot go on by itself."""
-        if chain.held:
-            self.held.setdefault(chain, self.now)
-        elif self.held:
-            self.held.pop(chain, None)
+    def _watch(self, one: Chain | LaneState[Chain], *, held: bool) -> None:
+        """Remember since when it cannot go on by itself, if so; once it could, it may be told of again."""
+        if held:
+            if one not in self.told:
+                self.held.setdefault(one, self.now)
+        elif self.held or self.told:
+            self.held.pop(one, None)
+            self.told.discard(one)
 
     def _next_token(self) -> int:
         self._token += 1
@@ -541,13 +549,12 @@ class Machine:
         effects = [] if chain.pace is None else self._rests(chain, chain.pace)
         if chain.startable() is not None:
             chain.lane.request(chain)
-            if self.held:
-                self.held.pop(chain, None)
+            self._watch(chain, held=False)
         else:
             chain.lane.withdraw(chain)
             if chain.empty:
                 self.chains.pop(chain.key, None)
-            self._watch(chain)
+            self._watch(chain, held=chain.held)
         return effects + self._granted(chain.lane)
 
     def _rests(self, chain: Chain, pace: Pace) -> list[Effect]:
@@ -570,8 +577,9 @@ class Machine:
         while (chain := lane.grant()) is not None:
             save = chain.startable()
             assert save is not None
-            for name, value in chain.options.items():
-                setattr(save, name, value)
+            for name, value in self.options.of(chain.key).items():
+                if name not in save.own:
+                    setattr(save, name, value)
             if chain.pace is not None:
                 chain.pace.gather(chain.saves.values(), save)
             chain.active = save
@@ -584,10 +592,7 @@ class Machine:
             save.due = save.open = False
             lane.take(save.token, save)
             effects.append(Start(save, save.token))
-        if lane.stopped:
-            self.held.setdefault(lane, self.now)
-        elif self.held:
-            self.held.pop(lane, None)
+        self._watch(lane, held=lane.stopped)
         return effects
 
 

@@ -199,9 +199,9 @@ def test_callqueue_replace_if_exists(world: Any) -> None:
 
 @ours
 def test_callqueue_replace_in_place_is_of_the_first_of_that_name(world: Any) -> None:
-    """The others of that name stay, and so does the order; what was replaced ends as the call in its place does."""
+    """Of the first that is queued. The others stay, and so does the order; what was replaced ends as the call in its place does."""
     queue = world()
-    queue.add("a")
+    queue.add("a", name="search")  # it runs, so it is not replaced
     first, second = queue.calls.add("old", name="search"), queue.calls.add("other", name="search")
     newer = queue.calls.add("new", name="search", replace=True)
     assert [one.id for one in queue.calls][1:] == [newer.id, second.id]

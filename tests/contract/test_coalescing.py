@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -25,7 +26,6 @@ from chained_models import (
     SaveHandle,
     Unavailable,
 )
-from chained_models.handle import CancelledError
 
 from .scripted import PATIENCE, Basket, Inline, RunningLoop, Scripted, World, everywhere, where_things_happen_meanwhile
 

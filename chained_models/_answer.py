@@ -164,7 +164,17 @@ def heir(save: SaveHandle[Any]) -> SaveHandle[Any]:
         context=save.context.copy(),
         delivery=save.delivery,
     )
-    for fact in ("snapshot", "update_fields", "always", "slots", "discard", "doubted", "coalesce", "on_conflict"):
+    for fact in (
+        "snapshot",
+        "update_fields",
+        "always",
+        "slots",
+        "discard",
+        "doubted",
+        "coalesce",
+        "on_conflict",
+        "own",
+    ):
         setattr(one, fact, getattr(save, fact))
     return one
 
@@ -190,8 +200,9 @@ def _hand_over(save: SaveHandle[Any]) -> Merged:
     while one is not None and one is not successor and one.operation is None and one.became is None:
         one.unseen = {**unseen, **one.unseen}
         one = one.before
+    about = {**base, **sent_by(save)}  # of a delete, nothing: what the object holds may never have been stored
     facts.confirm({}, theirs.values, theirs.version)
-    return _give(save, operation.values, theirs.taken, theirs.values)
+    return _give(save, about, theirs.taken, theirs.values)
 
 
 def known(save: SaveHandle[Any]) -> Snapshot | None:
@@ -226,6 +237,9 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     model_type = save.binding.model.type
     understood = _of_the_same(save, save.understood or {})
     sent, about = sent_by(save), _about(save)
+    overtaken = (_first_waiting(facts.last) or _halted(save)) if save.passes_halt else None
+    if overtaken is not None and facts.base is None:
+        about = {}  # what the object holds is about to be saved; nothing says that it was ever stored
     if save.slots:
         filled = fill_slots(save, save.snapshot)
         understood = {**filled, **understood}
@@ -240,7 +254,7 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     facts.confirm(sent, answered, save.answer.version)
     if save.discard:
         facts.failed = {}
-    if save.passes_halt and (overtaken := _first_waiting(facts.last) or _halted(save)) is not None:
+    if overtaken is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
     return _give(save, about, understood, {**sent, **answered})
 

@@ -62,9 +62,12 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
         try:
             answer = yield from _sent(save, operation, announce)
         except Conflict as conflict:
+            if save.outcome is not None:
+                raise  # given up meanwhile: nothing is asked for it any more
             return (yield from resolve(save, conflict))
         except InDoubt:
-            answer = (yield from verified(save)) if verifies(save) else None
+            asks = save.outcome is None and verifies(save)
+            answer = (yield from verified(save)) if asks else None
             if answer is None:
                 raise
     understand(save, answer)
@@ -147,6 +150,6 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
             return save.update_fields & values.keys()
         case Method.UPDATE | Method.PATCH:
             differ = differing(values, save.facts.base)
-            return differ if method is Method.UPDATE else differ | (save.always & values.keys())
+            return differ | (save.always & values.keys())
         case Method.DELETE | Method.READ:
             return frozenset()

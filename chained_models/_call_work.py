@@ -110,10 +110,6 @@ class CallWork:
         with self._engine.deciding:
             return self._engine.lane_state(lane)
 
-    def look_no_more(self, lane: Lane) -> None:
-        """Keep no timer for attempts that are over."""
-        self._engine.look_no_more(self.lane_state(lane))
-
     def delivery(self) -> Any:
         """Where a call that is added now tells of its end."""
         self._engine.announcer.rescue()
@@ -132,10 +128,14 @@ class CallWork:
             self._engine.again(call, token)
 
     def idle(self, save: CallHandle[Any]) -> None:
-        """Say so, unless it was emptied; and keep no timer."""
+        """Say so, unless it was emptied."""
         if not save.calls._cleared:
             self._engine.announcer.emit("complete", save)
-        self._engine.look_no_more(save.port.lane)
+
+    def quiet(self, save: CallHandle[Any]) -> None:
+        """Keep no timer for attempts that are over: it may be long before the next one, if there ever is one."""
+        if save.port.lane.look_at < math.inf:
+            self._engine.look_no_more(save.port.lane)
 
     # Under the lock
 

@@ -6,6 +6,7 @@ first save is on its way then sends twice. What the waiting one would have carri
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from ._record import Verb
@@ -14,6 +15,7 @@ from ._states import SaveState
 __all__ = ["absorb", "replaceable"]
 
 _WRITES = (Verb.SAVE, Verb.PATCH)
+_NOTHING: MappingProxyType[str, Any] = MappingProxyType({})
 
 
 def replaceable(older: Any, newer: Any) -> bool:
@@ -21,19 +23,26 @@ def replaceable(older: Any, newer: Any) -> bool:
 
     A delete takes the place of any write of the same thing; a write only of one of the same object, for what another object
     carries is not in this one's snapshot. A forced insert stays what it is. A save that waits for others takes nobody's
-    place: one of those might be waiting for the one it replaces.
+    place: one of those might be waiting for the one it replaces. One that is sent again, by hand or after a conflict, may have
+    been applied before.
     """
     if older.state is not SaveState.QUEUED or older.verb not in _WRITES or older.force_insert:
         return False
+    if older.operation is not None or older.rounds or older.doubted:
+        return False  # it goes on for one that was attempted: after a conflict, or sent again by hand
     if newer.verb is Verb.DELETE:
         return older.record.current() is newer.record.current() and not newer.after
     return newer.verb in _WRITES and older.facts is newer.facts and not newer.force_insert and not newer.after
 
 
 def absorb(older: Any, newer: Any) -> None:
-    """Let `newer` carry what `older` would have carried, and build on what that one would have built on."""
+    """Let `newer` carry what `older` would have carried, and build on what that one would have built on.
+
+    `older` keeps nothing: ten thousand saves in a row are ten thousand handles at most, and one snapshot.
+    """
     if newer.before is older:
         newer.before, older.before = older.before, None
+    values, older.snapshot = older.snapshot, _NOTHING
     if newer.verb is Verb.DELETE:
         return
     newer.after, newer.waits, newer.slots = older.after, older.waits, older.slots
@@ -41,7 +50,9 @@ def absorb(older: Any, newer: Any) -> None:
     newer.moves = (*older.moves, *newer.moves)
     named = [fields for fields in (older.update_fields, newer.update_fields) if fields is not None]
     if newer.update_fields is not None:
-        newer.snapshot = {**older.snapshot, **{name: newer.snapshot[name] for name in newer.update_fields}}
+        newer.snapshot = {**values, **{name: newer.snapshot[name] for name in newer.update_fields}}
+        left = {name: value for name, value in older.unseen.items() if name not in newer.update_fields}
+        newer.unseen = {**left, **newer.unseen}
     newer.always = older.always.union(newer.always, *named)
     whole = Verb.SAVE in (older.verb, newer.verb)
     newer.update_fields = newer.always if len(named) == 2 and not whole else None

@@ -66,15 +66,18 @@ def refuse_own_chain(save: SaveHandle[Any], key: Any) -> None:
         chain = final(parent).chain
         if chain is not None and parent._host is save._host and _current(chain.key) == _current(key):
             raise InvalidOption(
-                f"after: {parent} stands in the same chain, whose saves come one after the other anyway; leave it out"
+                f"after: save {parent.seq} stands in the same chain, whose saves come one after the other anyway; leave it out"
             )
 
 
 def final(handle: Any) -> Any:
     """The handle itself, or the one by which its place was taken in the end."""
-    while handle.superseded_by is not None:
-        handle = handle.superseded_by
-    return handle
+    end = handle
+    while end.superseded_by is not None:
+        end = end.superseded_by
+    if end is not handle:
+        handle.superseded_by = end  # of ten thousand, the next one who asks walks past none
+    return end
 
 
 def latest(handle: Any) -> Any:
@@ -86,7 +89,7 @@ def latest(handle: Any) -> Any:
 
 def lost(save: SaveHandle[Any], parent: Handle[Any]) -> BaseException | None:
     """Why `save` cannot go on now that `parent`, which it waited for, has ended; None if it can."""
-    ended = final(parent)
+    save, ended = final(save), final(parent)
     if ended.outcome is not Outcome.SAVED:
         return ended.error or Rejected(f"{ended} was cancelled, and this save was to come after it")
     if any(giver.identity is None for giver, _ in save.slots.values() if final(giver) is ended):

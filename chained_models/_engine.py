@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from random import random
 from typing import Any
 
 from ._announcer import Announcer
-from ._dependencies import final
+from ._deciding import Deciding
+from ._flushing import unfinished
+from ._jobs import Jobs, following, raise_interrupt, start
 from ._lane import Lane, LaneState, Renew, Signal
 from ._ledger import Ledger
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
@@ -30,7 +31,7 @@ from ._waiting import Patience
 from ._why import reasons, sentence
 from .drivers import Drivers
 from .events import EventName
-from .exceptions import Unauthenticated, WouldDeadlock
+from .exceptions import Unauthenticated
 from .handle import Handle
 from .operation import Answer, Guarantee
 from .policies import Outcome, Ruling
@@ -48,42 +49,6 @@ _EVENT_FOR: dict[Outcome, EventName] = {
     Outcome.CANCELLED: "cancelled",
 }
 
-Jobs = list[tuple[Driver, Job]]
-
-
-class _Deciding:
-    """The lock: ``with engine.deciding as ledger``. The ledger knows the time inside.
-
-    Knows when its own thread comes a second time (a signal handler, a finalizer), and refuses: letting it in would show it
-    half-moved state; a plain lock would hang for ever.
-    """
-
-    __slots__ = ("_clock", "_inside", "_ledger", "_lock")
-
-    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
-        self._lock = threading.RLock()
-        self._inside = False
-        self._ledger = ledger
-        self._clock = clock
-
-    def __enter__(self) -> Ledger:
-        self._lock.acquire()
-        try:
-            if self._inside:
-                raise WouldDeadlock(
-                    "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
-                )
-            self._ledger.machine.now = self._clock()
-        except BaseException:  # also what the clock raises: without __exit__ the lock would be held for ever
-            self._lock.release()
-            raise
-        self._inside = True
-        return self._ledger
-
-    def __exit__(self, *_: object) -> None:
-        self._inside = False
-        self._lock.release()
-
 
 class Engine:
     """What makes saves move. A dispatcher has one, and a new one after a fork.
@@ -96,7 +61,7 @@ class Engine:
 
     def __init__(self, drivers: Drivers, announcer: Announcer, stuck_after: float = math.inf) -> None:
         self.ledger = Ledger()
-        self.deciding = _Deciding(self.ledger, drivers.now)
+        self.deciding = Deciding(self.ledger, drivers.now)
         self.announcer = announcer
         self.patience = Patience(drivers, announcer)
         self.vigil = Vigil(self.deciding, self.ledger, stuck_after, partial(announcer.tell, "stuck"))
@@ -114,8 +79,8 @@ class Engine:
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
-        _start(self._carry_out(effects))
-        _raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled | Signal)])
+        start(self._carry_out(effects))
+        raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled | Signal)])
 
     def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
@@ -158,7 +123,7 @@ class Engine:
         if signals or any(self.announcer.listened_to(one.save) for one in settled):
             # Attempts of other chains do not wait for the receivers of this one, if they run beside them. Where there are
             # none it is not worth another thread.
-            _start([(driver, job) for driver, job in jobs if driver.overlaps])
+            start([(driver, job) for driver, job in jobs if driver.overlaps])
             jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
         for signal in signals:
             self.announcer.tell(signal.name, signal.save)
@@ -186,13 +151,13 @@ class Engine:
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
         jobs = self._left_open(save, token) if is_open else self._completed(save, token, answer, error)
-        return _following(together, jobs, error)
+        return following(together, jobs, error)
 
     def end(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> None:
         """An attempt that was left open, or will be, is over; if it no longer counts, that is told and changes nothing."""
         together = (save, *save.riders)
-        _start(self._completed(save, token, answer, error))
-        _raise_interrupt(together)
+        start(self._completed(save, token, answer, error))
+        raise_interrupt(together)
 
     def again(self, save: Handle[Any], token: int) -> None:
         """An attempt that was left open, or will be, is to be made once more; else as :meth:`end`."""
@@ -202,7 +167,7 @@ class Engine:
             late = [] if effects is not None else ledger.machine.lane_resumed(save.port.lane)
         self.announcer.tell("stale" if effects is None else "retry", save, delay=delay)
         self.run(late if effects is None else effects)
-        _raise_interrupt([save])
+        raise_interrupt([save])
 
     def _left_open(self, save: Handle[Any], token: int) -> Jobs:
         with self.deciding as ledger:
@@ -243,6 +208,9 @@ class Engine:
                         one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
                     except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
                         save.interrupt = interrupt
+                for one in save.replaced:
+                    one.superseded_by = save  # and of none between, that one handle does not keep ten thousand others
+                save.replaced = []
             if release:
                 with self.deciding as ledger:
                     effects = ledger.machine.released(chain)
@@ -250,6 +218,8 @@ class Engine:
                 del effects[-1]
                 self.announcer.emit("idle", save)
                 save.work.idle(save)
+            if chain.active is None:
+                save.work.quiet(save)
         with self.deciding as ledger:
             ledger.finishing.discard(save.seq)
         self.patience.changed()
@@ -266,15 +236,15 @@ class Engine:
         return Merged()
 
     def _finish_there(self, save: Handle[Any], behind: Jobs, *, release: bool) -> None:
-        _start(self._finish(save, release=release) + behind)
-        _raise_interrupt([save])
+        start(self._finish(save, release=release) + behind)
+        raise_interrupt([save])
 
     # Credentials
 
     def _renew(self, save: Handle[Any], token: int) -> Steps:
         """Let the backend of `save` renew its credentials, as a job: it holds no slot of the lane."""
         error: BaseException | None = yield from save.port.renew(save.timeout)
-        return _following([save], self._renewed(save, token, error), error)
+        return following([save], self._renewed(save, token, error), error)
 
     def _renewed(self, save: Handle[Any], token: int, error: BaseException | None) -> Jobs:
         """Let the lane go on with the new credentials, or pause it."""
@@ -343,7 +313,7 @@ class Engine:
         if next_look is not None:
             self._look_after(lane, driver, next_look)
         for save, token in late:
-            _start(self._renewed(save, token, TimeoutError()))
+            start(self._renewed(save, token, TimeoutError()))
         self.run(effects)
         return []
 
@@ -355,59 +325,30 @@ class Engine:
             self.run(effects)
 
     def look_no_more(self, only: LaneState[Chain] | None = None) -> None:
-        """Take back the timers of lanes, or of one, where nothing is in flight that could still be given up."""
+        """Take back the timers of lanes, or of one, where nothing runs that could still be given up."""
         with self.deciding as ledger:
             current = ledger.machine.is_current
             lanes = [
                 lane for lane in (self._lanes.values() if only is None else [only]) if lane.look_at != float("inf")
             ]
-            lanes = [lane for lane in lanes if not any(current(save, token) for token, save in lane.slots.items())]
+            lanes = [
+                lane
+                for lane in lanes
+                if not (lane.renewing or any(current(save, token) for token, save in lane.slots.items()))
+            ]
             for lane in lanes:
                 lane.look_at = float("inf")
-        for lane in lanes:
-            lane.unlook()
+            # Noted here: a moment later it may be the timer of an attempt that starts just now.
+            unlooks = [lane.unlook for lane in lanes]
+        for unlook in unlooks:
+            unlook()
 
     # Ending
 
-    def chains(self, key: Any) -> Iterable[Chain]:
-        # Not a copy: this is asked after every save while somebody flushes, and there may be 100,000 chains.
-        chains = self.ledger.machine.chains
-        return chains.values() if key is None else [chains[key]] if key in chains else []
-
     def unfinished(self, key: Any, last: int) -> tuple[bool, list[Handle[Any]]]:
-        """Whether there is still something to wait for, and what cannot move by itself."""
-        held: list[Any] = []
-        known: set[Chain] = set()
+        """Whether there is still something to wait for, and what cannot move by itself; of one chain, or where key is None of all."""
         with self.deciding as ledger:
-            if key is None and any(seq <= last for seq in ledger.finishing):
-                return True, held
-            for chain in self.chains(key):
-                if chain.finishing is not None and chain.finishing.place <= last:
-                    return True, held
-                if not _reaches_back(chain, last):
-                    continue
-                if self._moves(chain, known):
-                    return True, held
-                held += [save for save in chain.saves.values() if save.place <= last]
-        return False, held
-
-    @staticmethod
-    def _moves(chain: Chain, known: set[Chain]) -> bool:
-        """Whether the first save of `chain` goes on by itself; `known` holds chains of which this was found out before."""
-        line, seen = [chain], {chain}
-        while line:
-            one = line.pop()
-            if one in known or one.finishing is not None or one.lane.holds(one.active):
-                continue
-            halted = one.halted is not None and one.active is None and one.startable() is None
-            if halted or one.paused or one.lane.lane.paused:
-                return False
-            for chain_behind in _awaited_chains(one.active or one.head):
-                if chain_behind not in seen:
-                    seen.add(chain_behind)
-                    line.append(chain_behind)
-        known |= seen
-        return True
+            return unfinished(ledger, key, last)
 
     def why(self, save: Handle[Any]) -> str | None:
         """Why a save waits, as a sentence; None if it does not."""
@@ -428,67 +369,8 @@ class Engine:
             for chain in [] if driver is None else ledger.machine:
                 effects += ledger.machine.rest_anew(chain)
         self.run(effects)
+        self.vigil.renew()
         for lane in timed:
             for other in {save.port.driver for save in list(lane.slots.values())} - {driver}:
                 self._look_after(lane, other, other.now())
         self.announcer.rescue()
-
-
-def _start(jobs: Jobs) -> None:
-    # All jobs of a driver at once: one that runs them in the caller may be interrupted in the first of them.
-    by_driver: dict[Driver, list[Job]] = {}
-    for driver, job in jobs:
-        by_driver.setdefault(driver, []).append(job)
-    for driver, its in by_driver.items():
-        driver.start(*its)
-
-
-def _following(saves: Sequence[Handle[Any]], jobs: Jobs, error: BaseException | None) -> list[Job]:
-    """Of the jobs that follow a job of `saves`: start those of other drivers, return its own driver's.
-
-    Raises:
-        BaseException: The interrupt that has ended the job, or a receiver; then all of them are started.
-    """
-    interrupt = _interrupt_of(saves)
-    if not (isinstance(error, Exception) or error is None):
-        interrupt = error
-    mine = saves[0].port.driver if interrupt is None else None
-    _start([(driver, job) for driver, job in jobs if driver is not mine])
-    if interrupt is not None:
-        raise interrupt
-    return [job for driver, job in jobs if driver is mine]
-
-
-def _raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
-    """Raise what interrupted a receiver of these saves (KeyboardInterrupt, SystemExit), now that the chain has gone on."""
-    interrupt = _interrupt_of(saves)
-    if interrupt is not None:
-        raise interrupt
-
-
-def _interrupt_of(saves: Iterable[Handle[Any]]) -> BaseException | None:
-    interrupt: BaseException | None = None
-    for save in saves:
-        interrupt, save.interrupt = interrupt or save.interrupt, None
-    return interrupt
-
-
-def _awaited_chains(save: Any) -> list[Chain]:
-    """The chains of those that `save` waits for. One of another dispatcher may always come, and is left out."""
-    if save is None or not save.waits:
-        return []
-    parents = [final(parent) for parent in save.after]
-    return [parent.chain for parent in parents if not parent.done() and parent._host is save._host]
-
-
-def _reaches_back(chain: Chain, last: int) -> bool:
-    """Whether there is a save of that place, or an earlier one, in the chain. Does not look through all of it."""
-    before = 0
-    saves: Iterable[Any] = chain.saves.values()
-    for save in saves:
-        if save.place <= last:
-            return True
-        if 0 < before < save.place and not save.fronted:
-            return False  # past the few that were put in front, places only rise
-        before = save.place
-    return False

@@ -11,14 +11,16 @@ from typing import Any
 
 from . import _attempt
 from ._announcer import Announcer
-from ._dependencies import After, final, parents
+from ._dependencies import After, final, lost, parents
 from ._engine import Engine
+from ._flushing import moves
 from ._lane import Lane
 from ._machine import Effect
 from ._merge import Facts
 from ._model_work import ModelWork
 from ._port import Port
 from ._record import Life, Record, Verb
+from ._snapshot import MISSING
 from ._weakmap import WeakIdMap
 from .binding import Bound
 from .drivers import Drivers
@@ -94,6 +96,7 @@ class Intake:
                     context=contextvars.copy_context(),
                     delivery=self._announcer.delivery(),
                 )
+                save.own = () if timeout is None else ("timeout",)
                 save.update_fields = update_fields
                 save.force_insert = force_insert
                 save.discard = discard
@@ -117,8 +120,11 @@ class Intake:
 
     def wait_for(self, child: SaveHandle[Any], waited_for: Iterable[Handle[Any]]) -> None:
         """Have `child` told when each of these has ended; it is queued, and waits for as many."""
+        gone = weakref.ref(child)  # what is taken out of its chain is not kept by those it would have waited for
         for parent in waited_for:
-            parent.when_settled(partial(self._parent_ended, child))
+            if parent._host is not self._host:
+                self._engine.patience.rely_on(parent._host.patience)
+            parent.when_settled(partial(self._parent_ended, gone))
 
     def _take_in(
         self, save: SaveHandle[Any], givers: dict[str, SaveHandle[Any]]
@@ -144,7 +150,7 @@ class Intake:
             if facts.unsettled == 1 and save.verb in _WRITES and save.record.life is Life.LIVE:
                 _attempt.check_version(save)
             if givers:
-                save.slots = {name: (giver, save.snapshot.get(name)) for name, giver in givers.items()}
+                save.slots = {name: (giver, save.snapshot.get(name, MISSING)) for name, giver in givers.items()}
         except BaseException:
             with self._engine.deciding as ledger:
                 effects = ledger.withdraw(save)
@@ -171,18 +177,24 @@ class Intake:
         def full() -> tuple[bool, list[Any]]:
             with self._engine.deciding:
                 chain = machine.chains.get(facts.record.current().chain_key)
-                if chain is None:
+                allowed = machine.options.of(facts.record.current().chain_key).get("max_pending", most)
+                if chain is None or self._engine.ledger.closed or allowed is None or len(chain.saves) < allowed:
                     return False, []
-                if chain in machine.held and not driver.overlaps:
+                if not driver.overlaps and not moves(chain):
                     raise ChainFull(f"{len(chain.saves)} saves wait in a chain that is held, and nothing else runs")
-                allowed = chain.options.get("max_pending", most)
-                return allowed is not None and len(chain.saves) >= allowed, []
+                return True, []
 
         self._engine.patience.flush(full, None)
 
-    def _parent_ended(self, child: SaveHandle[Any], parent: Any) -> None:
+    def _parent_ended(self, waiting: weakref.ref[SaveHandle[Any]], parent: Any) -> None:
+        if parent._host is not self._host:
+            self._engine.patience.rely_no_more_on(parent._host.patience)
+        child = waiting()
+        if child is None:
+            return
+        error = lost(child, parent)  # before the lock: it says which save it was, and so how an identity is written
         with self._engine.deciding:
-            effects = self._saves.parent_ended(child, parent)
+            effects = self._saves.parent_ended(child, parent, error)
         self._engine.run(effects)
 
     def port(self, backend: Any) -> Port:

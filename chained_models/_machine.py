@@ -21,174 +21,23 @@ several, the *riders* of its leader. Whatever happens to the leader happens to i
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
-from ._lane import LaneState, Renew, Signal
-from ._pace import Pace, Rest, Unrest
-from ._states import INPUTS, TRANSITIONS, IllegalTransition, Input, SaveState
-from .policies import Outcome, RetryPolicy, Ruling, Verdict
+from ._chains import Chain, Effect, Idle, Save, Settled, Start, Wake, time_left
+from ._lane import LaneState, Renew
+from ._scheduler import Scheduler
+from ._states import INPUTS, Input, SaveState
+from .policies import Outcome, Ruling, Verdict
 
-__all__ = ["Chain", "Effect", "Machine", "Save"]
-
-
-class Save(Protocol):
-    """What the machine sees of a save; the handle that the user holds is one. The machine fills all but the first three."""
-
-    policy: RetryPolicy
-    timeout: float
-    """Seconds one attempt has."""
-    passes_halt: bool
-    """Whether it may be sent although its chain is halted (a refresh)."""
-    waits: int
-    """How many saves of other chains it still waits for."""
-    seq: int
-    place: int
-    """Its key in the chain: its number, or that of the save whose place it took."""
-    state: SaveState
-    chain: Chain | None
-    token: int
-    """The current attempt; 0 before the first. Whatever carries another token is stale."""
-    attempts: int
-    started: float
-    """When the current attempt started."""
-    spent: float
-    """Seconds used up by earlier attempts and waits."""
-    wakes: float
-    """When the wait for the next attempt is over."""
-    due: bool
-    """Whether the wait for the next attempt is over."""
-    doubted: bool
-    """Whether it may have been applied by an attempt that is over."""
-    fronted: bool
-    """Whether it was put in front of others."""
-    pace: Pace | None
-    """How its chain goes, if it is a call."""
-    riders: Sequence[Any]
-    """Those that are carried out with it, right behind it in line."""
-    open: bool
-    """Whether the work of its attempt has returned, and somebody else will say how it ended."""
+__all__ = ["Chain", "Effect", "Idle", "Machine", "Save", "Settled", "Start", "Wake", "time_left"]
 
 
-def time_left(save: Save) -> float:
-    """Seconds that are left for the attempts of `save`; never less in all than one attempt may take."""
-    return max(save.policy.timeout, save.timeout) - save.spent
+class Machine(Scheduler):
+    """All chains of one dispatcher, and all that can happen to them."""
 
-
-class Chain:
-    """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
-
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "options", "pace", "paused", "saves")
-
-    def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
-        self.key = key
-        self.lane = lane
-        self.saves: OrderedDict[int, Save] = OrderedDict()
-        """Every unsettled save by its place, in order, the active one first."""
-        self.active: Save | None = None
-        """The one that was started and has not settled: never more than one."""
-        self.finishing: Save | None = None
-        """The one that has settled and whose receivers still run: it keeps the next one back."""
-        self.paused = False
-        self.halted: Save | None = None
-        """The failed save that stopped the chain."""
-        self.options: dict[str, Any] = {}
-        """What its saves are given when an attempt of theirs starts, by name."""
-        self.pace: Pace | None = None
-        """How calls follow each other; None for saves."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing would be lost with it."""
-        return not (self.saves or self.paused or self.options) and self.halted is None and self.finishing is None
-
-    @property
-    def held(self) -> bool:
-        """Whether there is something to send, and it cannot go on by itself: no attempt runs, and no time is waited for."""
-        head = self.active or self.head
-        if head is None or self.finishing is not None or self.lane.holds(head):
-            return False
-        waiting = (head.state is SaveState.QUEUED or head.due) and not (self.pace is not None and self.pace.resting)
-        return waiting and self.startable() is None
-
-    @property
-    def head(self) -> Save | None:
-        return next(iter(self.saves.values()), None)
-
-    def startable(self) -> Save | None:
-        """The save that could be sent now, were there room in the lane."""
-        if self.paused or self.finishing is not None or (self.pace is not None and self.pace.resting):
-            return None
-        head = self.active or self.head
-        if head is None or head.waits or (self.halted is not None and not head.passes_halt):
-            return None
-        if head.state is SaveState.QUEUED or (head.due and head.state in (SaveState.BACKING_OFF, SaveState.IN_DOUBT)):
-            return head
-        return None
-
-
-@dataclass(slots=True, frozen=True)
-class Start:
-    """Begin an attempt."""
-
-    save: Any
-    token: int
-
-
-@dataclass(slots=True, frozen=True)
-class Wake:
-    """Call :meth:`Machine.woke` with these, `delay` seconds from now."""
-
-    save: Any
-    token: int
-    delay: float
-
-
-@dataclass(slots=True, frozen=True)
-class Settled:
-    """The save has its outcome. If `release` is set, call :meth:`Machine.released` when its receivers have run."""
-
-    save: Any
-    release: bool
-
-
-@dataclass(slots=True, frozen=True)
-class Idle:
-    """Nothing is queued and nothing is in flight in this chain any more."""
-
-    chain: Chain
-
-
-Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew | Rest | Unrest
-
-
-class Machine:
-    """All chains of one dispatcher."""
-
-    __slots__ = ("_seq", "_token", "chains", "held", "now")
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        """The time, in seconds; whoever drives the machine sets it before each input."""
-        self._seq = 0
-        self._token = 0
-        self.chains: dict[Hashable, Chain] = {}
-        """Only chains with something in them, or paused or halted, or with options of their own."""
-        self.held: dict[Chain | LaneState[Chain], float] = {}
-        """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
-
-    @property
-    def last_seq(self) -> int:
-        """The number of the latest save."""
-        return self._seq
-
-    @property
-    def last_token(self) -> int:
-        """The token of the latest attempt; those of earlier ones are lower."""
-        return self._token
+    __slots__ = ()
 
     # Taking a place in line
 
@@ -406,11 +255,12 @@ class Machine:
         chain = self._chain(key, lane)
         chain.paused = True
         chain.lane.withdraw(chain)
-        self._watch(chain)
+        self._watch(chain.lane, held=chain.lane.stopped)
+        self._watch(chain, held=chain.held)
 
-    def update(self, key: Hashable, lane: LaneState[Chain], options: dict[str, Any]) -> None:
-        """From the next attempt on, the saves of this chain have these."""
-        self._chain(key, lane).options.update(options)
+    def update(self, key: Hashable, options: Mapping[str, Any]) -> None:
+        """From the next attempt on, the saves of this chain have these, even if it is empty now."""
+        self.options.set(key, {**self.options.of(key), **options})
 
     def resume(self, chain: Chain) -> list[Effect]:
         """Go on; does nothing if it was not paused."""
@@ -480,115 +330,17 @@ class Machine:
             return chain
         other.paused, chain.paused = other.paused or chain.paused, False
         other.halted, chain.halted = other.halted or chain.halted, None
-        other.options, chain.options = {**chain.options, **other.options}, {}
         if other.startable() is None:
             other.lane.withdraw(other)
-        self._watch(other)
+        self._watch(other.lane, held=other.lane.stopped)
+        self._watch(other, held=other.held)
         if chain.empty:
             self.chains.pop(chain.key, None)
-        self._watch(chain)
+        self._watch(chain, held=chain.held)
         return other
 
     def __iter__(self) -> Iterator[Chain]:
         return iter(list(self.chains.values()))
-
-    # Inside
-
-    def _chain(self, key: Hashable, lane: LaneState[Chain]) -> Chain:
-        chain = self.chains.get(key)
-        if chain is None:
-            chain = self.chains[key] = Chain(key, lane)
-        return chain
-
-    def _watch(self, chain: Chain) -> None:
-        """Remember since when the chain cannot go on by itself."""
-        if chain.held:
-            self.held.setdefault(chain, self.now)
-        elif self.held:
-            self.held.pop(chain, None)
-
-    def _next_token(self) -> int:
-        self._token += 1
-        return self._token
-
-    def _move(self, save: Save, given: Input) -> None:
-        try:
-            save.state = TRANSITIONS[save.state][given]
-        except KeyError:
-            raise IllegalTransition(f"save {save.seq} is {save.state.value}: it cannot {given.value}") from None
-
-    def _settle(self, save: Save, given: Input, *, halt: bool = False) -> list[Effect]:
-        chain = save.chain
-        assert chain is not None
-        together = (save, *save.riders)
-        for one in together:
-            self._move(one, given)
-            del chain.saves[one.place]
-        started = chain.active is save
-        if started:
-            chain.active = None
-            chain.finishing = save
-            if chain.pace is not None:
-                chain.pace.rest(self.now)
-        if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
-            chain.halted = save
-        else:
-            save.riders = ()
-        return [*(Settled(one, started and one is together[-1]) for one in together), *self._offer(chain)]
-
-    def _offer(self, chain: Chain) -> list[Effect]:
-        """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
-        effects = [] if chain.pace is None else self._rests(chain, chain.pace)
-        if chain.startable() is not None:
-            chain.lane.request(chain)
-            if self.held:
-                self.held.pop(chain, None)
-        else:
-            chain.lane.withdraw(chain)
-            if chain.empty:
-                self.chains.pop(chain.key, None)
-            self._watch(chain)
-        return effects + self._granted(chain.lane)
-
-    def _rests(self, chain: Chain, pace: Pace) -> list[Effect]:
-        """See to it that the chain is woken after its rest, if and only if something waits for that."""
-        head = chain.active or chain.head
-        left = pace.look(self.now, waited_for=head is not None)
-        if left is not None and not pace.waking:
-            pace.waking = self._next_token()
-            return [Rest(head, pace.waking, left)]
-        if left is None and pace.waking:
-            pace.waking = 0
-            return [Unrest(pace.unrest)]
-        return []
-
-    def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
-        effects: list[Effect] = []
-        if lane.signals:
-            effects += lane.signals
-            lane.signals.clear()
-        while (chain := lane.grant()) is not None:
-            save = chain.startable()
-            assert save is not None
-            for name, value in chain.options.items():
-                setattr(save, name, value)
-            if chain.pace is not None:
-                chain.pace.gather(chain.saves.values(), save)
-            chain.active = save
-            token = self._next_token()
-            for one in (save, *save.riders):
-                self._move(one, Input.START)
-                one.token = token
-                one.attempts += 1
-                one.started = self.now
-            save.due = save.open = False
-            lane.take(save.token, save)
-            effects.append(Start(save, save.token))
-        if lane.stopped:
-            self.held.setdefault(lane, self.now)
-        elif self.held:
-            self.held.pop(lane, None)
-        return effects
 
 
 def _by_turn(saves: Sequence[Save]) -> Iterator[tuple[int, Save]]:

@@ -44,6 +44,9 @@ class ModelWork(Records):
         return merge(save, outcome)
 
     def idle(self, save: SaveHandle[Any]) -> None:
+        """Nobody else need know."""
+
+    def quiet(self, save: SaveHandle[Any]) -> None:
         """Nothing: its chain may well be busy again in a moment."""
 
     def catch_up(self, save: SaveHandle[Any]) -> None:

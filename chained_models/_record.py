@@ -61,7 +61,12 @@ class Record:
         return f"<Record {self} {self.life.value}>"
 
     def __str__(self) -> str:
-        return f"{self.label} {ascii(self.identity) if self.identity is not None else '(new)'}"
+        # How an identity is written is the user's code, and what it raises must end neither a chain nor a timer.
+        try:
+            identity = "(new)" if self.identity is None else ascii(self.identity)
+        except Exception:  # noqa: BLE001
+            identity = f"({type(self.identity).__name__})"
+        return f"{self.label} {identity}"
 
     def current(self) -> Record:
         """Itself, or the record that it turned out to be the same thing as."""

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._coalescing import absorb, replaceable
-from ._dependencies import final, lost, refuse_own_chain
+from ._dependencies import final, refuse_own_chain
 from ._ledger import Ledger, saves_of
 from ._machine import Chain, Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Life, Record, Verb
 from ._resolve import Resolved
+from ._snapshot import MISSING
 from ._states import SaveState
 from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
 from .handle import SaveHandle
@@ -61,28 +62,30 @@ class Records:
             record.chain_key = record if key is None else key
         chain = self._machine.chains.get(record.chain_key)
         refuse_own_chain(save, record.chain_key)
-        save.passes_halt = save.verb is Verb.REFRESH and chain is not None and chain.halted is not None
-        options = {} if chain is None else chain.options
+        # Not one that waits itself: in front, it would keep back what those it waits for may be waiting for.
+        save.passes_halt = (
+            save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after
+        )
+        options = self._machine.options.of(record.chain_key)
         save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
         if chain is not None and not save.passes_halt:
             self._refuse_too_many(save, chain)
         self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
         return None
 
-    @staticmethod
-    def _refuse_too_many(save: SaveHandle[Any], chain: Chain) -> None:
-        binding = save.binding.binding
-        most = chain.options.get("max_pending", binding.max_pending)
+    def _refuse_too_many(self, save: SaveHandle[Any], chain: Chain) -> None:
+        binding, options = save.binding.binding, self._machine.options.of(chain.key)
+        most = options.get("max_pending", binding.max_pending)
         if most is None or len(chain.saves) < most:
             return
         last = chain.saves[next(reversed(chain.saves))]
         if save.coalesce is Coalesce.LATEST and replaceable(last, save):
             return  # it will take a place that is there
-        full = ChainFull(
-            f"{len(chain.saves)} saves of {save.record} have not settled, and max_pending={most}; wait for one of them, or "
-            "choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
+        full = ChainFull(  # no identity in it: how one is written is the user's code, and this is said under the lock
+            f"{len(chain.saves)} saves of this {save.record.label}'s chain have not settled, and max_pending={most}; wait for "
+            "one of them, or choose overflow=Overflow.BLOCK or coalesce=Coalesce.LATEST"
         )
-        full.overflow = chain.options.get("overflow", binding.overflow)
+        full.overflow = options.get("overflow", binding.overflow)
         raise full
 
     def _halts(self, record: Record) -> bool:
@@ -246,16 +249,16 @@ class Records:
             effects += self._machine.settle_queued(one, Outcome.FAILED)
         return effects
 
-    def parent_ended(self, child: SaveHandle[Any], parent: Any) -> list[Effect]:
-        """One of those that `child` waits for has ended.
+    def parent_ended(self, child: SaveHandle[Any], parent: Any, error: BaseException | None) -> list[Effect]:
+        """One of those that `child` waits for has ended; `error` says why `child` cannot go on, if so.
 
-        If that failed, so does the child; but when its turn comes, and not before: where its failure halts the chain, what
-        stands in front of it has been sent by then.
+        Then it fails; but when its turn comes, and not before: where its failure halts the chain, what stands in front of
+        it has been sent by then.
         """
         save: SaveHandle[Any] = final(child)
         if save.state is not SaveState.QUEUED or parent not in save.after:
             return []  # cancelled meanwhile, or replaced by a delete, which waits for nobody
-        save.orphaned = save.orphaned or lost(save, parent)
+        save.orphaned = save.orphaned or error
         return self._ledger.counted(self._machine.arrived(save))
 
     @staticmethod
@@ -264,15 +267,20 @@ class Records:
         record, facts, chain = save.record.current(), save.facts, save.chain
         assert chain is not None
         versioned = save.operation is not None and save.operation.version is not None
-        create_failed = save.method is Method.CREATE and verdict.outcome is Outcome.FAILED
+        creates = save.method is Method.CREATE or (
+            save.orphaned is not None and save.verb in (Verb.SAVE, Verb.PATCH) and record.life is Life.NEW
+        )
+        create_failed = creates and verdict.outcome is Outcome.FAILED
 
         def doomed(one: SaveHandle[Any]) -> bool:
             if one.state is not SaveState.QUEUED or one.record.current() is not record:
                 return False
+            if create_failed and one.verb is Verb.PATCH:
+                return True
             if save.orphaned is not None:  # without the identity that it still lacks it would be another thing
                 return one.facts is facts and _lacks(one, save.slots)
             if create_failed:
-                return one.verb is Verb.PATCH
+                return False
             if isinstance(error, Gone):
                 return one.verb is not Verb.DELETE
             # A refresh is the way out of a conflict.
@@ -305,6 +313,7 @@ class Records:
     def _join(self, record: Record, known: Record) -> list[Effect]:
         """`record` has become `known`: what of it is queued goes on in the chain of `known`, as does a pause or a halt."""
         chains = self._machine.chains
+        self._machine.options.join(record, known)
         chain = chains.get(record.chain_key) or chains.get(record)
         if chain is None:
             return []
@@ -349,7 +358,7 @@ def _lacks(save: SaveHandle[Any], slots: Mapping[str, tuple[Any, Any]]) -> bool:
     """Whether `save` still has, of an attribute that was to be filled, the value that was to be replaced."""
     if save.verb not in (Verb.SAVE, Verb.PATCH):
         return False
-    return any(save.snapshot.get(name) is about for name, (_, about) in slots.items())
+    return any(save.snapshot.get(name, MISSING) is about for name, (_, about) in slots.items())
 
 
 def _refuse_another(record: Record, identity: Any) -> None:

@@ -40,7 +40,7 @@ class Vigil:
         tell: Callable[[Any], None],
     ) -> None:
         self._deciding = deciding
-        self._held = ledger.machine.held
+        self._held, self._told = ledger.machine.held, ledger.machine.told
         self._bound = bound
         self._tell = tell
         self._armed = False
@@ -53,19 +53,32 @@ class Vigil:
 
     def arrange(self) -> None:
         """Set the timer if something is held, and take it back if nothing is."""
-        with self._deciding as ledger:
-            waiting = [head for key in self._held if (head := _head(key)) is not None]
-            if bool(waiting) is self._armed:
+        with self._deciding:
+            if not self.due:
                 return
-            self._armed = bool(waiting)
+            self._armed = bool(self._held)
+            waiting, when = self._next()
             disarm, self._disarm = self._disarm, None
-            now = ledger.machine.now
         if disarm is not None:
             disarm()
-        if waiting and self._bound < math.inf:
-            self._set(waiting[0], now + self._bound)
+        if waiting is not None:
+            self._set(waiting, when)
+
+    def renew(self) -> None:
+        """The timer may have gone with its event loop: set another."""
+        with self._deciding:
+            self._armed = False
+        if self.due:
+            self.arrange()
+
+    def _next(self) -> tuple[Any, float]:
+        """A save that is held and of which was not told, and when to look after all of them."""
+        since = min(self._held.values(), default=math.inf)
+        return next(filter(None, map(_head, self._held)), None), since + self._bound
 
     def _set(self, save: Any, when: float) -> None:
+        if when == math.inf:
+            return
         disarm = save.port.driver.wake_at(when, self._look)
         with self._deciding:
             late = not self._armed
@@ -75,22 +88,17 @@ class Vigil:
             disarm()
 
     def _look(self) -> list[Job]:
-        stuck: list[tuple[Any, list[Any]]] = []
-        waiting: Any = None
-        next_look = math.inf
         with self._deciding as ledger:
             now = ledger.machine.now
-            for key, since in self._held.items():
-                save = _head(key)
-                if save is None or since == math.inf:
-                    continue  # told already; it is watched again once it has moved
-                if now >= since + self._bound:
-                    self._held[key] = math.inf
-                    stuck.append((save, reasons(save, now)))
-                elif since + self._bound < next_look:
-                    waiting, next_look = save, since + self._bound
+            late = [key for key, since in self._held.items() if now >= since + self._bound]
+            stuck = [(save, reasons(save, now)) for save in map(_head, late) if save is not None]
+            for key in late:
+                del self._held[key]  # it is watched again once it has moved
+                self._told.add(key)
+            self._armed = bool(self._held)
+            waiting, when = self._next()
         if waiting is not None:
-            self._set(waiting, next_look)
+            self._set(waiting, when)
         for save, parts in stuck:
             logger.warning("%s has not moved for %g s: it %s", save, self._bound, sentence(parts))
             self._tell(save)
@@ -98,6 +106,6 @@ class Vigil:
 
 
 def _head(key: Chain | LaneState[Chain]) -> Any:
-    """The save that is held."""
+    """The save that is held; None if a chain that was ready is so no more."""
     chain = next(iter(key.ready), None) if isinstance(key, LaneState) else key
     return None if chain is None else chain.active or chain.head

@@ -6,6 +6,7 @@ import contextlib
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,6 +31,29 @@ class Patience:
         self._news = threading.Condition()
         self._changes = 0
         self._flushing = 0
+        self._abroad: Counter[Patience] = Counter()
+
+    # Saves of ours may wait for saves of another dispatcher, whose work may be nobody's but of who waits.
+
+    def rely_on(self, other: Patience) -> None:
+        """A save of ours waits for one of that dispatcher."""
+        with self._news:
+            self._abroad[other] += 1
+
+    def rely_no_more_on(self, other: Patience) -> None:
+        """That one has ended."""
+        with self._news:
+            self._abroad[other] -= 1
+            if not self._abroad[other]:
+                del self._abroad[other]
+
+    def _help(self, drivers: Iterable[Driver]) -> list[tuple[float, Driver]]:
+        """Do what is due, of these drivers and of those that ours rely on: when something will be due again, and of whom."""
+        reached = [self]
+        for one in reached:
+            reached += [other for other in list(one._abroad) if other not in reached]
+        working = [*drivers, *(driver for one in reached[1:] for driver in one._drivers)]
+        return [(pause, driver) for driver in working if (pause := driver.help()) is not None]
 
     def changed(self) -> None:
         """Something has settled, or was held: those who flush look again."""
@@ -57,7 +81,7 @@ class Patience:
         with deliveries.waking(_notifying(condition)):
             while True:
                 deliveries.make_calls()
-                pause = _help(handle)
+                pauses = self._help(handle.drivers)
                 handle.work.catch_up(handle)
                 self._announcer.rescue()
                 if handle.done():
@@ -68,7 +92,8 @@ class Patience:
                     return False
                 with condition:
                     if not handle.done() and not deliveries.has_calls:
-                        driver.wait(condition, min(LOOK_UP if pause is None else pause, left))
+                        pause, its = min(pauses, key=_soonest, default=(LOOK_UP, driver))
+                        its.wait(condition, min(pause, left))
 
     async def wait_async(self, handle: Handle[Any]) -> None:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
@@ -88,7 +113,8 @@ class Patience:
         foreign = handle.delivery is not None and handle.delivery is not own
         with self._announcer.deliveries.standing_in(own):
             while not handle.done():
-                pause = _help(handle)
+                pauses = self._help(handle.drivers)
+                pause = min(pauses, key=_soonest)[0] if pauses else None
                 self._announcer.rescue()
                 if handle.done():
                     break
@@ -119,7 +145,7 @@ class Patience:
             with deliveries.waking(_notifying(self._news)):
                 while True:
                     deliveries.make_calls()
-                    pauses = [(pause, driver) for driver in self._drivers if (pause := driver.help()) is not None]
+                    pauses = self._help(self._drivers)
                     self._announcer.rescue()
                     with self._news:
                         seen = self._changes
@@ -141,8 +167,12 @@ class Patience:
         if not pauses:
             self._news.wait(most)
             return
-        pause, driver = min(pauses, key=lambda entry: entry[0])
+        pause, driver = min(pauses, key=_soonest)
         driver.wait(self._news, min(pause, most))
+
+
+def _soonest(pause: tuple[float, Driver]) -> float:
+    return pause[0]
 
 
 def _notifying(condition: threading.Condition) -> Callable[[object], None]:
@@ -151,9 +181,3 @@ def _notifying(condition: threading.Condition) -> Callable[[object], None]:
             condition.notify_all()
 
     return notify
-
-
-def _help(handle: Handle[Any]) -> float | None:
-    """Help those that `handle` waits for; returns after how many seconds to come again, or None."""
-    pauses = [pause for driver in handle.drivers if (pause := driver.help()) is not None]
-    return min(pauses, default=None)

@@ -28,7 +28,10 @@ class _Until:
         self.seconds = max(0.0, seconds)
 
     def __str__(self) -> str:
-        moment = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=self.seconds)
+        try:
+            moment = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=self.seconds)
+        except OverflowError:  # a policy may wait for longer than there are years
+            return f"{self.seconds:.1f} s from now"
         return f"{moment:%H:%M:%S} ({self.seconds:.1f} s from now)"
 
 
@@ -82,6 +85,9 @@ def _reason(save: Any, now: float) -> tuple[Parts, Any]:
         return ["is held: its chain was halted by ", chain.halted, f"{failure}; use retry(), skip() or clear()"], None
     if save.waits:
         awaited = next((parent for parent in map(final, save.after) if not parent.done()), None)
+        if awaited is not None and awaited._host is not save._host:
+            # What that one waits for is under another lock; its own handle tells.
+            return ["waits for ", awaited, ", of another dispatcher"], None
         if awaited is not None:
             return ["waits for "], awaited
     return ["is about to start" if lane.why is None else f"waits for its lane, which is {lane.why}"], None

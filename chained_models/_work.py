@@ -1,4 +1,4 @@
-"""Work: what the engine must know of a kind of handle, so that it can carry out saves and calls alike."""
+"""What the engine must know of a kind of handle, so that it carries out saves and calls alike; and a handle of its host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .operation import Answer, Guarantee
 from .policies import Outcome, Verdict
 from .protocols import Call
 
-__all__ = ["Work"]
+__all__ = ["Host", "Work"]
 
 
 class Work(Protocol):
@@ -64,6 +64,10 @@ class Work(Protocol):
         """It was the last one of its chain, and receivers have heard so."""
         ...
 
+    def quiet(self, save: Any) -> None:
+        """It has settled, and nothing of its chain is in flight, whether because nothing is left or nothing may start."""
+        ...
+
     def catch_up(self, save: Any) -> None:
         """Do what was left for this thread to do, before it looks at the outcome."""
         ...
@@ -74,4 +78,33 @@ class Work(Protocol):
 
     def successor(self, save: Any) -> Any:
         """A new handle that does what `save` was to do, with all attempts before it. The latch is held."""
+        ...
+
+
+class Host(Protocol):
+    """What a handle needs of its dispatcher."""
+
+    @property
+    def patience(self) -> Any:
+        """How it is waited for."""
+        ...
+
+    def cancel(self, handle: Any) -> bool:
+        """Take the save out of its chain if it was never attempted."""
+        ...
+
+    def wait(self, handle: Any, timeout: float | None) -> bool:
+        """Block until the handle is done; False if the time is over first. Raises WouldDeadlock."""
+        ...
+
+    async def wait_async(self, handle: Any) -> None:
+        """Wait in an event loop until the handle is done."""
+        ...
+
+    def why(self, handle: Any) -> str | None:
+        """Why it is not done, as a sentence."""
+        ...
+
+    def catch_up(self, handle: Any) -> None:
+        """Carry out what was left for this thread to do, before it looks at the outcome."""
         ...

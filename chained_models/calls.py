@@ -316,7 +316,6 @@ class CallChain(Chain):
         After it no `complete` is told, until something is added.
         """
         self._host.calls.clear(self)
-        self._quiet()
 
     def cancel(self, id: str) -> bool:
         """Take out one item by its id, or all queued items by their name.
@@ -338,12 +337,7 @@ class CallChain(Chain):
             cancelled = self._host.calls.cancel_named(self, id)
         if cancelled is None:
             raise KeyError(f"no unsettled item of this chain has the id or name {id!r}")
-        self._quiet()
         return cancelled
-
-    def _quiet(self) -> None:
-        if self._host.chain_state(self) is None:
-            self._host.calls.look_no_more(self._own_lane)
 
     def retry(self) -> Handle[Any] | None:  # type: ignore[override]
         """Do the item that halted the chain once more, before all others; of a batch, all its items.

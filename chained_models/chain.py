@@ -47,7 +47,7 @@ class ChainHost(Protocol):
     def pending(self, key: Any) -> list[SaveHandle[Any]]: ...
     def pause(self, key: Any, lane: LaneState[ChainState]) -> None: ...
     def resume(self, key: Any) -> None: ...
-    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None: ...
+    def update(self, key: Any, options: dict[str, Any]) -> None: ...
     def why(self, handle: SaveHandle[Any]) -> str | None: ...
     def clear(self, key: Any) -> None: ...
     def skip(self, key: Any) -> None: ...
@@ -128,8 +128,9 @@ class Chain:
     def update(self, **options: Unpack[ChainOptions]) -> None:
         """Give this chain options of its own, instead of those its class was bound with.
 
-        They act from the next attempt on, also of saves that wait already, and stay as long as the process (or the
-        object, if it was never stored) lives; an attempt that runs keeps what it started with.
+        They act from the next attempt on, also of saves that wait already; an attempt that runs keeps what it started with,
+        and a save the timeout that was given for it alone. They stay as long as there is an object of this chain, or
+        something in it; those of a chain with an ordering key of yours, as long as its dispatcher.
 
         Args:
             **options: on_failure, on_conflict, retry, timeout, coalesce, max_pending, overflow; see
@@ -139,10 +140,7 @@ class Chain:
             TypeError: There is no such option for a chain.
             InvalidOption: A value makes no sense.
         """
-        given = chain_options(options)
-        lane = self._lane
-        if lane is not None:
-            self._host.update(self._key, lane, given)
+        self._host.update(self._key, chain_options(options))
 
     def resume(self) -> None:
         """Go on. Does nothing if the chain is not paused."""

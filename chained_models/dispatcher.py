@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from ._announcer import Announcer
 from ._call_work import CallWork
 from ._engine import Engine
+from ._flushing import chains_of
 from ._intake import Intake
 from ._lane import LaneState
 from ._machine import Chain as ChainState
@@ -19,6 +20,7 @@ from ._machine import Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Verb
+from ._waiting import Patience
 from .binding import Bound
 from .chain import Chain, ModelChain
 from .drivers import Drivers
@@ -78,6 +80,11 @@ class Dispatcher:
         self._intake = Intake(self, self._drivers, self._announcer, self._engine)
         self.calls = CallWork(self._engine)
         """What carries out the items of CallChains."""
+
+    @property
+    def patience(self) -> Patience:
+        """How it is waited for; for other dispatchers, whose saves wait for some of its own."""
+        return self._engine.patience
 
     @property
     def closed(self) -> bool:
@@ -147,10 +154,11 @@ class Dispatcher:
         self._engine.run([])
         self._engine.patience.changed()
 
-    def update(self, key: Any, lane: LaneState[ChainState], options: dict[str, Any]) -> None:
+    def update(self, key: Any, options: dict[str, Any]) -> None:
         """From the next attempt on, the saves of this chain have these options."""
         with self._engine.deciding as ledger:
-            ledger.machine.update(key, lane, options)
+            ledger.machine.update(key, options)
+        self._engine.patience.changed()  # there may be room now
 
     def why(self, handle: Handle[Any]) -> str | None:
         """Why it waits, as a sentence; None if it does not."""
@@ -240,7 +248,7 @@ class Dispatcher:
         if not ended:
             with self._engine.deciding as ledger:
                 left: list[Any] = [
-                    save for chain in self._engine.chains(key) for save in chain.saves.values() if save.place <= last
+                    save for chain in chains_of(ledger, key) for save in chain.saves.values() if save.place <= last
                 ]
             raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
         if held:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from types import MappingProxyType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ._machine import Chain
 from ._pace import Pace
 from ._record import Record, Verb
 from ._snapshot import Snapshot, Theirs
 from ._states import OUTCOMES, SaveState
-from ._work import Work
+from ._work import Host, Work
 from .operation import Answer, Method, Operation
 from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Outcome, RetryPolicy
 from .protocols import Driver
@@ -37,30 +37,6 @@ _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
 
 
-class Host(Protocol):
-    """What a handle needs of its dispatcher."""
-
-    def cancel(self, handle: Any) -> bool:
-        """Take the save out of its chain if it was never attempted."""
-        ...
-
-    def wait(self, handle: Any, timeout: float | None) -> bool:
-        """Block until the handle is done; False if the time is over first. Raises WouldDeadlock."""
-        ...
-
-    async def wait_async(self, handle: Any) -> None:
-        """Wait in an event loop until the handle is done."""
-        ...
-
-    def why(self, handle: Any) -> str | None:
-        """Why it is not done, as a sentence."""
-        ...
-
-    def catch_up(self, handle: Any) -> None:
-        """Carry out what was left for this thread to do, before it looks at the outcome."""
-        ...
-
-
 class Handle(Future[T]):
     """A future that its chain settles exactly once.
 
@@ -74,7 +50,7 @@ class Handle(Future[T]):
     _result: T | None = None
     _exception: BaseException | None = None
     _made: threading.Condition | None = None
-    _followers: tuple[Callable[[Any], object], ...] = ()
+    _followers: list[Callable[[Any], object]] | None = None
 
     # Who carries it out, and how; set by whoever makes the handle.
     work: Work
@@ -95,6 +71,7 @@ class Handle(Future[T]):
     due = False
     doubted = False
     passes_halt = False
+    own: Collection[str] = ()
     fronted = False
     pace: Pace | None = None
     riders: Sequence[Any] = ()
@@ -241,14 +218,14 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
-        followers: tuple[Callable[[Any], object], ...] = ()
+        followers: list[Callable[[Any], object]] | None = None
         with _making:
             if self._state in (_FINISHED, _CANCELLED):
                 raise InvalidStateError(f"{self!r} was settled twice")
             made = self._made
             if made is None:
                 self._end(value, error, cancelled=cancelled)
-                followers, self._followers = self._followers, ()
+                followers, self._followers = self._followers, None
         if made is not None:
             with made:
                 self._end(value, error, cancelled=cancelled)
@@ -261,13 +238,12 @@ class Handle(Future[T]):
                         waiter.add_result(self)
                 made.notify_all()
             with _making:  # whoever comes after this finds it settled
-                followers, self._followers = self._followers, ()
-        try:
-            if self._done_callbacks:
-                self._call_back()
-        finally:
-            for call in followers:
-                call(self)
+                followers, self._followers = self._followers, None
+        interrupts = self._call_all(self._done_callbacks) if self._done_callbacks else []
+        if followers:
+            interrupts += self._call_all(followers)
+        if interrupts:
+            raise interrupts[0]
 
     def when_settled(self, call: Callable[[Any], object]) -> None:
         """For what depends on it: call `call` with it when it is settled, at once if it is.
@@ -276,7 +252,8 @@ class Handle(Future[T]):
         """
         with _making:
             if self._state not in (_FINISHED, _CANCELLED):
-                self._followers = (*self._followers, call)
+                self._followers = [] if self._followers is None else self._followers
+                self._followers.append(call)
                 return
         call(self)
 
@@ -285,24 +262,24 @@ class Handle(Future[T]):
         self._exception = error
         self._state = _CANCELLED if cancelled else _FINISHED
 
-    def _call_back(self) -> None:
+    def _call_all(self, callbacks: Iterable[Callable[[Any], object]]) -> list[BaseException]:
         # Not the standard library's loop: there, a BaseException in one callback keeps the later ones from being called.
-        interrupt: BaseException | None = None
-        for callback in self._done_callbacks:
+        interrupts: list[BaseException] = []
+        for callback in callbacks:
             try:
                 callback(self)
             except Exception:
                 logger.exception("a callback of %r raised; the chain goes on", self)
             except BaseException as raised:  # noqa: BLE001 - raised again when all have been called
-                interrupt = interrupt or raised
-        if interrupt is not None:
-            raise interrupt
+                interrupts.append(raised)
+        return interrupts
 
     def disown(self) -> None:
         """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
         self.state = SaveState.CANCELLED
-        self._made = None
-        self._end(None, None, cancelled=True)
+        for one in (self, *self.replaced):
+            one._made = None
+            one._end(None, None, cancelled=True)
 
     def set_result(self, result: T) -> NoReturn:
         """Not for use: only the chain settles a handle."""
@@ -331,7 +308,8 @@ class SaveHandle(Handle[T]):
         model: The object that was saved.
         verb: What was asked for.
         method: What it became; None before the first attempt.
-        snapshot: The values that are (to be) sent, by attribute name. Not to be changed.
+        snapshot: The values that are (to be) sent, by attribute name; none once another save has taken its place. Not to
+            be changed.
         state: Where it is in its life.
         attempts: Attempts made so far.
         answer: What the backend answered, once it has.

@@ -173,7 +173,7 @@ class ChainedSaveMixin:
         """Store the model as it is now: at once if nothing of it is in flight, else when its turn comes.
 
         Args:
-            attributes: Set on the model first.
+            attributes: Set on the model first; they stay set if the save is refused.
             patch: Send only what differs from what is known to be stored.
             update_fields: Send only these attributes.
             force_insert: Create it, whatever is known.

@@ -706,6 +706,45 @@ async def test_a_rest_that_nobody_waits_for_holds_no_timer(world: World) -> None
     assert hands.handed == ["a", "a", "a", "b"]
 
 
+@everywhere
+async def test_a_chain_in_which_nothing_runs_keeps_no_deadline(world: World) -> None:
+    """However it came to that: taken out by its handle, paused, cleared while paused, or halted."""
+    hands = Hands(world)
+    calls = hands.chain(manual=True, timeout=50.0, delay=5.0)
+    first, second = calls.extend("ab")
+    await hands.has(1)
+    hands.turns[-1].done()
+    await world.end(first)
+    await world.armed(5.0)
+    assert second.cancel()
+    await quiet(world, calls)
+    assert not alarms(world)
+
+    calls.update(delay=0.0, on_failure=OnFailure.HALT)
+    world.advance(5.0)
+    third = calls.add("c")
+    await hands.has(2)
+    calls.pause()
+    hands.turns[-1].done()
+    await world.end(third)
+    await quiet(world, calls)
+    assert not alarms(world)
+
+    calls.add("d")
+    calls.clear()
+    await quiet(world, calls)
+    assert not alarms(world)
+
+    calls.resume()
+    fourth = calls.add("e")
+    await hands.has(3)
+    hands.turns[-1].fail(Rejected("no"))
+    assert await world.end(fourth) == [Outcome.FAILED]
+    await quiet(world, calls)
+    assert calls.halted is fourth
+    assert not alarms(world)
+
+
 def alarms(world: World) -> list[Any]:
     """What will happen at some time."""
     found: list[Any] = world.driver.alarms if hasattr(world.driver, "alarms") else world.driver._wakes

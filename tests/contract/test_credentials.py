@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import Dispatcher, Lane, Outcome, RetryPolicy, Unauthenticated
+from chained_models import CallChain, Dispatcher, Lane, Outcome, RetryPolicy, Turn, Unauthenticated
 
 from .scripted import (
     PATIENCE,
@@ -389,6 +389,38 @@ async def test_a_renewal_that_hangs_is_given_up(world: World, caplog: pytest.Log
     refuse(world)
     assert await world.end(handle.model.save()) == [SAVED]
     assert hanging.times == 3
+
+
+@where_things_happen_meanwhile
+async def test_a_call_in_the_same_lane_leaves_a_renewal_its_deadline(world: World) -> None:
+    """When the calls have ended nothing is in flight in the lane; but the renewal still may hang."""
+    hanging = Hanging(world.backend)
+    lane = world.backend.lane
+    turns: list[Turn] = []
+
+    def take(item: Any, turn: Turn) -> None:
+        turns.append(turn)
+        world.stir()
+
+    async def take_in_a_loop(item: Any, turn: Turn) -> None:
+        take(item, turn)
+
+    worker = take_in_a_loop if isinstance(world.backend, AsyncScripted) else take
+    call = CallChain(worker, manual=True, timeout=50, lane=lane, dispatcher=world.dispatcher).add("a")
+    await world.until(lambda: bool(turns))
+    refuse(world)
+    handle = world.bind(timeout=5)().save()
+    await world.until_set(hanging.begun)
+    await world.armed(5)
+    turns[0].done()
+    assert await world.end(call) == [SAVED]
+    await world.until(lambda: not world.dispatcher._engine.ledger.finishing)
+    world.advance(5)
+    assert lane.paused
+    hanging.let_go()
+    await world.until_set(hanging.ended)
+    lane.resume()
+    assert await world.end(handle) == [SAVED]
 
 
 @where_things_happen_meanwhile

@@ -2,7 +2,7 @@
 
 A claim about a defect holds for ours, and fails on a faithful port of the original, in the very way that is said: so
 every test proves that it can fail. A claim about a feature holds for both: so the ports are shown to be faithful, and ours
-to lack nothing.
+to lack nothing. What the originals have no words for is claimed of ours only.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Subject = Callable[..., Any]
 Claim = Callable[[Subject], None]
 
 
-def ours_alone(ours: Subject | None, original: Subject) -> Callable[..., Callable[[Claim], Claim]]:
-    """Claims that hold for ours, and not for the original. Ours may be None as long as it is not built."""
+def ours_alone(ours: Subject, original: Subject) -> Callable[..., Callable[[Claim], Claim]]:
+    """Claims that hold for ours, and not for the original."""
 
     def breaks(
         saying: str, *, raised: type[Exception] = AssertionError, on: Subject = original
     ) -> Callable[[Claim], Claim]:
         def of(claim: Claim) -> Claim:
-            @pytest.mark.parametrize("subject", *_known(ours, on))
+            @pytest.mark.parametrize("subject", [ours, on], ids=["ours", "the original"])
             def test(subject: Subject) -> None:
                 if subject is ours:
                     _hold(claim, subject)
@@ -41,11 +41,11 @@ def ours_alone(ours: Subject | None, original: Subject) -> Callable[..., Callabl
     return breaks
 
 
-def both(ours: Subject | None, original: Subject) -> Callable[[Claim], Claim]:
-    """Claims that hold for ours as they do for the original. Ours may be None as long as it is not built."""
+def both(ours: Subject, original: Subject) -> Callable[[Claim], Claim]:
+    """Claims that hold for ours as they do for the original."""
 
     def of(claim: Claim) -> Claim:
-        @pytest.mark.parametrize("subject", *_known(ours, original))
+        @pytest.mark.parametrize("subject", [ours, original], ids=["ours", "the original"])
         def test(subject: Subject) -> None:
             _hold(claim, subject)
 
@@ -54,9 +54,16 @@ def both(ours: Subject | None, original: Subject) -> Callable[[Claim], Claim]:
     return of
 
 
-def _known(ours: Subject | None, original: Subject) -> tuple[list[Any]]:
-    found = [pytest.param(original, id="the original")]
-    return ([pytest.param(ours, id="ours"), *found] if ours is not None else found,)
+def only(ours: Subject) -> Callable[[Claim], Callable[[], None]]:
+    """Claims of ours that there is nothing in the original to compare with."""
+
+    def of(claim: Claim) -> Callable[[], None]:
+        def test() -> None:
+            _hold(claim, ours)
+
+        return _named_as(claim, test)
+
+    return of
 
 
 def _hold(claim: Claim, subject: Subject) -> None:

@@ -77,6 +77,10 @@ class OurModels:
     def refresh(self, page: Any) -> Ticket:
         return self._ticket(page.refresh())
 
+    def go_back(self, page: Any) -> None:
+        """Give up what was refused."""
+        page.chain.revert()
+
     def delete(self, page: Any) -> Ticket:
         return self._ticket(page.delete())
 
@@ -155,6 +159,9 @@ class BackboneModels:
         ticket = Ticket()
         ticket.returned = page.fetch()
         return ticket
+
+    def go_back(self, page: Any) -> None:
+        """The handler of errors has done so."""
 
     def delete(self, page: Any) -> Ticket:
         ticket = Ticket()

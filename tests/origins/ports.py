@@ -190,6 +190,7 @@ class JqmqQueue:
 
     def add_each(self, items: Iterable[Any], priority: bool = False) -> int:
         added = list(items)  # SN1: the items themselves, whatever becomes of them before their turn
+        # CH24: with priority also ahead of one that is to be retried.
         self.queue = added + self.queue if priority else self.queue + added
         if not self.paused:
             self.start()
@@ -225,7 +226,7 @@ class JqmqQueue:
         self.recent, self.busy = [], False
         if not self.queue:
             if self.complete is not None:
-                self.complete()
+                self.complete()  # CH24: also if it was cleared, or is paused
         elif not self.paused:
             self._execute()
 
@@ -240,7 +241,7 @@ class JqmqQueue:
         if again is True:
             self.queue = out + self.queue  # CH14: and that is all, if `next()` is never called
             self.recent = []
-        if self.delay >= 0 and self.busy:
+        if self.delay >= 0 and self.busy:  # CH24: as it is now, not as it was when the item was handed out
             self.timer = self.delay
 
     def tick(self, passed: float) -> None:
@@ -332,7 +333,6 @@ class PendingRequest:
     def __init__(self, name: str) -> None:
         self.name = name
         self.age = 0.0
-        self.sent = False
 
 
 class RequestController:
@@ -380,7 +380,6 @@ class RequestController:
             self.warn("congested" if self.congested else "recovered")
 
     def _send(self, request: PendingRequest) -> None:
-        request.sent = True
 
         def done(answer: Any = None) -> None:
             was_long = request in self.long

@@ -1,4 +1,4 @@
-"""Queues of any work for claims: the ported jQuery Message Queuing and CallQueue."""
+"""Queues of any work for claims: ours, and the ported jQuery Message Queuing and CallQueue."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from chained_models import CallChain, Dispatcher
+
+from .by_hand import HandDriver
 from .ports import CallQueue, JqmqQueue
 
 
 class Turn:
     """One item (or batch) in the hands of the worker."""
 
-    def __init__(self, item: Any, done: Callable[[], object], retry: Callable[[], object]) -> None:
+    def __init__(self, item: Any, done: Callable[..., object], retry: Callable[[], object]) -> None:
         self.item = item
         self.running = True
         self._done = done
         self._retry = retry
 
-    def done(self) -> None:
+    def done(self, *value: Any) -> None:
         self.running = False
-        self._done()
+        self._done(*value)
 
     def retry(self) -> None:
         self.running = False
@@ -52,7 +55,7 @@ class Worked:
         """What the worker has in hand and has not ended."""
         return [turn.item for turn in self.turns if turn.running]
 
-    def _hand(self, item: Any, done: Callable[[], object], retry: Callable[[], object]) -> Turn:
+    def _hand(self, item: Any, done: Callable[..., object], retry: Callable[[], object]) -> Turn:
         turn = Turn(item, done, retry)
         self.turns.append(turn)
         self.work(turn)
@@ -73,9 +76,6 @@ class JqmqQueues(Worked):
         self, *, manual: bool = False, delay: float = 0.0, batch: int = 1, timeout: float | None = None
     ) -> None:
         super().__init__()
-        self._manual = manual
-        self._returns = False
-        self._inside = False
         self._queue = JqmqQueue(self._callback, delay=-1 if manual else delay, batch=batch, complete=self._completed)
 
     def add(self, item: Any, *, urgent: bool = False) -> None:
@@ -96,7 +96,9 @@ class JqmqQueues(Worked):
     def clear(self) -> None:
         self._queue.clear()
 
-    def update(self, **options: Any) -> None:
+    def update(self, *, manual: bool | None = None, **options: Any) -> None:
+        if manual is not None:
+            options["delay"] = -1 if manual else options.get("delay", 0)
         self._queue.update(**options)
 
     def size(self) -> int:
@@ -115,6 +117,7 @@ class JqmqQueues(Worked):
 
     def _callback(self, item: Any) -> bool:
         """A turn that asks for a retry at once does so by what the callback returns; later, by `next(true)`."""
+        manual = self._queue.delay < 0
         returns, inside = False, True
 
         def retry() -> None:
@@ -124,9 +127,9 @@ class JqmqQueues(Worked):
             else:
                 self._queue.next(True)
 
-        turn = self._hand(item, self._queue.next if self._manual else lambda: None, retry)
+        turn = self._hand(item, self._queue.next if manual else lambda: None, retry)
         inside = False
-        if not self._manual:
+        if not manual:
             turn.running = False
         return returns
 
@@ -161,3 +164,88 @@ class CallQueues(Worked):
 
     def close(self) -> None:
         """Nothing is left behind."""
+
+
+class OurQueues(Worked):
+    """A `CallChain`, as jQuery Message Queuing is used.
+
+    Attributes:
+        calls: The chain.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self._driver = HandDriver()
+        self._dispatcher = Dispatcher(self._driver)
+        self._handles: dict[str, Any] = {}
+        self.calls = CallChain(self._work, dispatcher=self._dispatcher, **options)
+        self.calls.on("complete", self._completed)
+
+    def add(self, item: Any, **options: Any) -> Any:
+        handle = self.calls.add(item, **options)
+        self._handles[handle.id] = handle
+        return handle.id
+
+    def extend(self, items: list[Any]) -> None:
+        self.calls.extend(items)
+
+    def pause(self) -> None:
+        self.calls.pause()
+
+    def resume(self) -> None:
+        self.calls.resume()
+
+    def clear(self) -> None:
+        self.calls.clear()
+
+    def update(self, **options: Any) -> None:
+        self.calls.update(**options)
+
+    def size(self) -> int:
+        return len(self.calls)
+
+    def index(self, item: Any) -> int:
+        return self.calls.index(item)
+
+    def cancel(self, id: Any) -> None:
+        self.calls.cancel(id)
+
+    def outcome(self, id: Any) -> str | None:
+        """How a call ended."""
+        outcome = self._handles[id].outcome
+        return None if outcome is None else outcome.name
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._driver.advance(seconds)
+
+    @property
+    def timers(self) -> int:
+        """Timers that are running."""
+        return len(self._driver.alarms)
+
+    def close(self) -> None:
+        """Give up what is left."""
+        self._dispatcher.close(0)
+
+    def _work(self, item: Any, turn: Any = None) -> Any:
+        if turn is not None:
+            return self._hand(item, turn.done, turn.retry)
+        self._hand(item, lambda: None, lambda: None).running = False
+        return item
+
+
+class OurCalls(OurQueues):
+    """A `CallChain`, as CallQueue is used: every call says itself that it is done."""
+
+    def __init__(self, *, timeout: float = 5.0, **options: Any) -> None:
+        super().__init__(manual=True, timeout=timeout, **options)
+
+    def add(self, item: Any, **options: Any) -> Any:
+        """Plain code knows nothing of turns, so it is done when it returns."""
+        call = partial(_plain_code, item) if callable(item) else item
+        return super().add(call, **options)
+
+
+def _plain_code(code: Callable[[], object], turn: Any) -> None:
+    turn.done(code())

@@ -254,6 +254,34 @@ def test_an6_sending_a_queued_save_does_not_set_the_model_back(world: Any) -> No
     assert models.value(page, "title") == "typed since", "the copy was written back"
 
 
+@the_original_breaks("not what is stored", on=RollingBackModels)
+def test_an6_going_back_after_two_failures_goes_back_to_what_is_stored(world: Any) -> None:
+    """AN6: not to what was there before the last of them, which was refused as well."""
+    models = world()
+    page = models.stored()
+    models.save(page, {"title": "b"})
+    models.save(page, {"title": "c"})
+    models.wire.refuse(REFUSED)
+    models.wire.refuse(REFUSED)
+    models.go_back(page)
+    assert models.value(page, "title") == "a", "not what is stored"
+
+
+@the_original_breaks("a later edit is lost", on=RollingBackModels)
+def test_an6_going_back_after_two_failures_leaves_what_was_edited_between(world: Any) -> None:
+    """AN6: only what still holds a refused value goes back, and to what is stored."""
+    models = world()
+    page = models.stored()
+    models.save(page, {"title": "b"})
+    models.save(page, {"title": "c"})
+    models.wire.refuse(REFUSED)
+    models.edit(page, tags=["typed since"])
+    models.wire.refuse(REFUSED)
+    models.go_back(page)
+    assert models.value(page, "tags") == ["typed since"], "a later edit is lost"
+    assert models.value(page, "title") == "a"
+
+
 # Creates and deletes
 
 
@@ -279,6 +307,18 @@ def test_al2_a_delete_during_the_create_deletes_what_was_created(world: Any) -> 
     models.wire.answer_all()
     assert models.wire.methods == ["create", "delete"], "an orphan is left behind"
     assert models.wire.sent[1].values["id"] == 1
+
+
+@the_original_breaks("nobody is told that nothing is left")
+def test_al2_a_delete_during_a_create_that_is_refused_has_nothing_to_delete(world: Any) -> None:
+    """AL2: nothing was created, so nothing is sent, and the delete is SAVED."""
+    models = world()
+    page = models.new()
+    models.save(page)
+    deleted = models.delete(page)
+    models.wire.refuse(REFUSED)
+    assert models.wire.methods == ["create"]
+    assert deleted.outcome == "SAVED", "nobody is told that nothing is left"
 
 
 @the_original_breaks("nobody is told that it is gone")

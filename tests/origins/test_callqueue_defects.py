@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .claims import ours_alone
-from .queues import CallQueues
+from .queues import CallQueues, OurCalls
 
-the_original_breaks = ours_alone(None, CallQueues)
+the_original_breaks = ours_alone(OurCalls, CallQueues)
 
 
 @the_original_breaks("the late end of one call ended another")

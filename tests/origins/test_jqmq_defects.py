@@ -6,9 +6,9 @@ from typing import Any
 
 from .claims import ours_alone
 from .models import boom
-from .queues import JqmqQueues, Turn
+from .queues import JqmqQueues, OurQueues, Turn
 
-the_original_breaks = ours_alone(None, JqmqQueues)
+the_original_breaks = ours_alone(OurQueues, JqmqQueues)
 
 
 @the_original_breaks("two items are out at once")
@@ -76,6 +76,57 @@ def test_ch14_an_item_that_asks_for_a_retry_at_once_is_retried(world: Any) -> No
     queue.work = retry_once
     queue.extend(["a", "b"])
     assert queue.handed == ["a", "a"], "it was never tried again"
+
+
+@the_original_breaks("it went out by one rule, and came back by another")
+def test_ch24_an_update_does_not_change_the_item_that_is_out(world: Any) -> None:
+    """CH24: whether an item is manual was decided when it was handed out; `update()` is for the next one."""
+    queue = world(delay=1.0)
+    queue.work = lambda turn: queue.update(manual=True)
+    queue.extend(["a", "b"])
+    queue.advance(10)
+    assert queue.handed == ["a", "b"], "it went out by one rule, and came back by another"
+
+
+@the_original_breaks("something got ahead of it")
+def test_ch24_an_item_that_is_retried_keeps_its_place(world: Any) -> None:
+    """CH24: also ahead of what is added with priority before it goes out again."""
+    queue = world(manual=True)
+    queue.extend(["a", "b"])
+    queue.pause()
+    queue.turns[0].retry()
+    queue.add("urgent", urgent=True)
+    queue.resume()
+    assert queue.handed == ["a", "a"], "something got ahead of it"
+    queue.turns[1].done()
+    assert queue.handed == ["a", "a", "urgent"]
+
+
+@the_original_breaks("it was cleared, not completed")
+def test_ch24_complete_is_not_called_after_clear(world: Any) -> None:
+    """CH24: not even when the item that was out has ended; only when what is added later has."""
+    queue = world(manual=True)
+    queue.extend(["a", "b"])
+    queue.clear()
+    queue.turns[0].done()
+    assert queue.completions == 0, "it was cleared, not completed"
+    queue.add("c")
+    queue.turns[1].done()
+    assert queue.completions == 1
+
+
+@the_original_breaks("it is paused, not completed")
+def test_ch24_complete_is_not_called_while_paused(world: Any) -> None:
+    """CH24: although the last item has ended."""
+    queue = world(manual=True)
+    queue.add("a")
+    queue.pause()
+    queue.turns[0].done()
+    assert queue.completions == 0, "it is paused, not completed"
+    queue.add("b")
+    queue.resume()
+    queue.turns[1].done()
+    assert queue.completions == 1
 
 
 @the_original_breaks("what is out does not count")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .claims import ours_alone
-from .servers import ControlledRequests
+from .servers import ControlledRequests, OurRequests
 
-the_original_breaks = ours_alone(None, ControlledRequests)
+the_original_breaks = ours_alone(OurRequests, ControlledRequests)
 
 
 def congested(world: Any) -> Any:

@@ -2,7 +2,8 @@
 
 The rules of one walk are those of a dispatcher; what is checked is what chains alone do not know: one write of one thing at
 a time (V1), one create for each thing (V14), what outcomes mean (V9), that everything is counted, ends and is ended once, and
-that refused credentials are renewed once for all, with nothing sent meanwhile (RE4).
+that refused credentials are renewed once for all, with nothing sent meanwhile (RE4). Coalescing and dependencies have rules of
+their own, in `waiting_rules`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from chained_models.exceptions import (
 )
 from chained_models.handle import SaveHandle
 from chained_models.operation import Answer, Guarantee, Method
-from chained_models.policies import OnFailure, Outcome, RetryPolicy, Ruling
+from chained_models.policies import Coalesce, OnFailure, Outcome, RetryPolicy, Ruling
+
+from .waiting_rules import WaitingRules
 
 FAILURES = (Rejected, Conflict, Gone, Unavailable, Unavailable, InDoubt, InDoubt, Unauthenticated, ValueError)
 SURELY_NOT = (Rejected, Conflict, Gone, Unavailable, Unauthenticated)
@@ -73,7 +76,9 @@ class LedgerRules:
         self.work = ModelWork(self.ledger)
         self.guarantee = random.choice((Guarantee.PLAIN, Guarantee.IDEMPOTENT))
         self.port = Port(LaneState(Lane(max_in_flight=random.choice((1, 2, 8)))), None, self)
-        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing), binding=Binding())
+        options = Binding(coalesce=random.choice(list(Coalesce)))
+        self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing), binding=options)
+        self.waiting = WaitingRules(random)
         self.things = [Thing(None), Thing(None), Thing(7), Thing(7), Thing(8)]
         self.accepted: list[SaveHandle[Any]] = []
         self.unfilled: list[SaveHandle[Any]] = []
@@ -126,14 +131,15 @@ class LedgerRules:
         ]
         first = (
             save.attempts > 1
-            or not any(one.seq < save.seq for one in earlier)
+            or not any(self.waiting.place(one) < self.waiting.place(save) for one in earlier)
             or save.passes_halt
             or save.idempotency_key != save.id
             or save.replaced  # it went to the front, as is looked at there
         )
         assert first, f"V2: {save} overtakes one of {earlier}"
-        error: BaseException | None = None
-        if save.operation is None:
+        self.waiting.starts(save)
+        error = save.orphaned
+        if save.operation is None and error is None:
             try:
                 save.method = record.method(save.verb, force_insert=save.force_insert)
             except MissingIdentity as missing:
@@ -147,7 +153,7 @@ class LedgerRules:
                 self.forgiven |= stored
             beside = [one for one in stored - self.forgiven if one.idempotency_key != save.idempotency_key]
             assert not beside, f"V14: {save} creates beside {beside}"
-        if save.method is not None:
+        if save.method is not None and error is None:
             record.sent(save.method)
         self.running.append(Attempt(save, token, error))
 
@@ -161,6 +167,8 @@ class LedgerRules:
         assert outcome is not None, f"V7: {save} has no outcome"
         assert (save.error is not None) is (outcome in (Outcome.FAILED, Outcome.ABANDONED)), f"V9: {save}, {save.error}"
         assert outcome is not Outcome.FAILED or save not in self.maybe, f"V9: {save}, yet it may have been applied"
+        if outcome is Outcome.SUPERSEDED:
+            self.waiting.superseded(save, self.accepted)
         if release:
             self.releases.append(save)
         else:
@@ -198,8 +206,9 @@ class LedgerRules:
         save.force_insert = verb is Verb.SAVE and thing.identity is None and self.random.random() < 0.05
         record = thing.facts.record.current()
         identity = record.identity if thing.identity is None else thing.identity
+        handles = [one for one in self.accepted if one not in self.unfilled]  # of the others nobody has one yet
         try:
-            earlier = self.work.reserve(save, key, identity, stored=True)
+            earlier = self.waiting.ask(save, handles, lambda: self.work.reserve(save, key, identity, stored=True))
         except Deleted:
             self.things[self.things.index(thing)] = Thing(thing.identity)
             return None
@@ -291,7 +300,10 @@ class LedgerRules:
 
     def resolved(self, save: SaveHandle[Any], conflict: Conflict) -> Resolved:
         """It is to be done on top of what is stored, as another save."""
-        return Resolved(conflict, heir(save))
+        successor = heir(save)
+        successor.rounds = save.rounds + 1
+        self.waiting.follows(successor, save)
+        return Resolved(conflict, successor)
 
     def applied(self, save: SaveHandle[Any]) -> Answer:
         """The server does it."""
@@ -341,6 +353,15 @@ class LedgerRules:
             assert effects is None or not attempted, f"V9: {save} was cancelled after it was sent"
             self.carry_out(effects or [])
 
+    def tell(self) -> None:
+        self.waiting.tell(self.work, self.carry_out, self.ended)
+
+    def update(self) -> None:
+        """Coalesce, or not, in one chain."""
+        if self.accepted:
+            key = self.pick(self.accepted).record.current().chain_key
+            self.ledger.machine.update(key, {"coalesce": self.pick(list(Coalesce))})
+
     def clear(self) -> None:
         self.change(self.ledger.clear)
 
@@ -368,6 +389,8 @@ class LedgerRules:
             if chain.halted in self.maybe:
                 self.maybe.add(successor)
             self.accepted.append(successor)
+            chain.halted.retried_by = successor
+            self.waiting.sent_again(successor, chain.halted)
             self.carry_out(self.ledger.retry(chain, successor))
 
     def give_up_all(self) -> None:
@@ -386,7 +409,7 @@ class LedgerRules:
 
     STEPS = {
         "accept": 12, "fill": 3, "withdraw": 1, "finish": 14, "release": 14, "wake": 6, "look": 1, "late_end": 2,
-        "cancel": 1, "clear": 1, "pause": 1, "resume": 4, "skip": 2, "retry": 2, "give_up_all": 0.2,
+        "cancel": 1, "tell": 8, "update": 0.5, "clear": 1, "pause": 1, "resume": 4, "skip": 2, "retry": 2, "give_up_all": 0.2,
         "renewal_ends": 4,
     }  # fmt: skip
 
@@ -426,6 +449,7 @@ class LedgerRules:
                 self.wake()
             while self.releases:
                 self.release()
+            self.tell()
             self.check()
         left = [save for save in self.accepted if save not in self.ended]
         assert not left and not self.ledger.machine.chains, f"V15: {left} did not end"

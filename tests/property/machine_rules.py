@@ -109,7 +109,7 @@ class FakeSave:
     """A save as the machine sees it, and what the reference knows of it."""
 
     def __init__(self, key: int, policy: RetryPolicy, timeout: float, *, passes_halt: bool) -> None:
-        self.policy, self.timeout, self.passes_halt, self.waits = policy, timeout, passes_halt, 0
+        self.policy, self.timeout, self.passes_halt, self.waits, self.own = policy, timeout, passes_halt, 0, ()
         self.seq = self.token = self.attempts = 0
         self.state, self.chain = SaveState.PREPARING, None
         self.started = self.spent = 0.0

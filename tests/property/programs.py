@@ -26,6 +26,7 @@ from chained_models import (
     InvalidOption,
     Lane,
     Method,
+    OnConflict,
     OnFailure,
     Operation,
     Outcome,
@@ -148,7 +149,14 @@ class Program:
     """One dispatcher, a few objects, and everything that was done with them."""
 
     def __init__(
-        self, *, guarantee: Guarantee, room: int, coalesce: Coalesce, on_failure: OnFailure | None, most: int | None
+        self,
+        *,
+        guarantee: Guarantee,
+        room: int,
+        coalesce: Coalesce,
+        on_failure: OnFailure | None,
+        on_conflict: OnConflict,
+        most: int | None,
     ) -> None:
         self.driver = HandDriver()
         self.dispatcher = Dispatcher(self.driver)
@@ -164,6 +172,7 @@ class Program:
             dispatcher=self.dispatcher,
             coalesce=coalesce,
             on_failure=on_failure,
+            on_conflict=on_conflict,
             max_pending=most,
             retry=policy,
             timeout=10.0,
@@ -288,6 +297,8 @@ class Program:
             {"on_failure": OnFailure.HALT},
             {"on_failure": OnFailure.CONTINUE},
             {"retry": RetryPolicy(attempts=1)},
+            {"on_conflict": OnConflict.REBASE},
+            {"on_conflict": OnConflict.OVERWRITE},
         ]
         note.chain.update(**choices[which % len(choices)])
 
@@ -327,6 +338,8 @@ class Program:
         beside = [one for one in beside if one.outcome is None]
         assert not beside, f"V1: {handle} is sent beside {beside}"
         assert handle.outcome is None, f"V6: {handle} is sent after it settled"
+        if is_question(operation):
+            return
         before = [one for one in self.server.sent if one.id == operation.id]
         if before:
             frozen = [(one.values, one.idempotency_key, one.method, one.version) for one in (before[0], operation)]
@@ -343,14 +356,18 @@ class Program:
 
     def handle_of(self, operation: Operation) -> SaveHandle[Any]:
         """The handle that an operation is sent for; also of one that starts within the call that accepts it."""
+        if is_question(operation):
+            asks = operation.id.partition("-read-")[0]
+            return next(one for one in self.handles.values() if one.outcome is None and asks in (one.id, _sent_as(one)))
         same = [one for one in self.handles.values() if one.idempotency_key == operation.idempotency_key]
         if same and same[-1].outcome is None:
             return same[-1]
-        for note in [*self.notes, *(one.model for one in same)]:
+        for note in [*self.notes, *(one.model for one in [*same, *self.handles.values()])]:
             begun = note.chain.in_flight
             if begun is not None and begun.idempotency_key == operation.idempotency_key:
-                if same:
-                    self.add_successor(same[-1], begun)
+                replaced = [one for one in begun.replaced if one.attempts]
+                if same or replaced:
+                    self.add_successor(same[-1] if same else replaced[-1], begun)
                 else:
                     self.add(begun, note, list(begun.after))
                 return begun
@@ -364,6 +381,10 @@ class Program:
     def check(self) -> None:
         if self.wrong is not None:
             raise self.wrong
+        for handle in list(self.handles.values()):
+            later = handle.superseded_by
+            if later is not None and later.id not in self.handles:  # after a conflict
+                self.add_successor(handle, later)
         for handle in self.handles.values():
             done = handle.done()
             assert self.ended.get(handle.id, 0) == done, (
@@ -409,6 +430,16 @@ class Program:
             row = None if note.id is None else self.server.rows.get(note.id)
             if row is not None and note.name not in self.late and not note.chain.is_new and _clean(note):
                 assert row == dataclasses.asdict(note), f"V12: {note} is stored as {row}"
+
+
+def is_question(operation: Operation) -> bool:
+    """Whether it asks what is stored, after a conflict."""
+    return "-read-" in operation.id
+
+
+def _sent_as(handle: SaveHandle[Any]) -> str | None:
+    """The id of the operation: of one that is sent again by hand, that of the one that failed."""
+    return None if handle.operation is None else handle.operation.id
 
 
 def _end_of(handle: Any) -> Any:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from chained_models import _records
 from chained_models._credentials import Credentials, Refusal
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine, Start
 from chained_models._record import Life, Record, Verb
 from chained_models._records import Records
-from chained_models._states import Input
+from chained_models._states import Input, SaveState
 from chained_models.exceptions import Unavailable
 from chained_models.operation import Guarantee, Method
 from chained_models.policies import Outcome
@@ -54,7 +55,53 @@ def cancels_all(right: Any) -> Any:
     return cancel
 
 
-MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
+class _Unsent:
+    """A save that forgets what was sent for it."""
+
+    operation = None
+
+    def __init__(self, save: Any) -> None:
+        self._save = save
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._save, name)
+
+
+class _OfTheSame(_Unsent):
+    """A save that takes itself for one of the object of another one."""
+
+    def __init__(self, save: Any, other: Any) -> None:
+        super().__init__(save)
+        self.facts = other.facts
+
+
+def keeps_its_own_place(right: Any) -> Any:
+    def supersede(self: Ledger, older: Any, newer: Any) -> Any:
+        place = newer.place
+        effects = right(self, older, newer)
+        if newer.state is SaveState.QUEUED:
+            del newer.chain.saves[newer.place]
+            newer.place = place
+            newer.chain.saves[place] = newer
+        return effects
+
+    return supersede
+
+
+def passes_all_halts(right: Any) -> Any:
+    def reserve(self: Records, save: Any, *args: Any, **given: Any) -> Any:
+        waited_for, save.after = save.after, () if save.verb is Verb.REFRESH else save.after
+        try:
+            return right(self, save, *args, **given)
+        finally:
+            save.after = waited_for
+
+    return reserve
+
+
+_WRITES = (Verb.SAVE, Verb.PATCH)
+
+MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "a create that was sent is forgotten": (
         Record, "sent", lambda right: lambda self, method: None, "V14"),
     "a create in doubt is taken for refused": (
@@ -93,6 +140,32 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any], str]] = {
         Machine, "renewed", lambda right: lambda self, lane, token: [], "RE4|V15"),
     "a lost renewal holds the lane": (
         Ledger, "renewals_lost", lambda right: lambda self, lane, driver: [], "RE4|V15"),
+    "what was attempted is superseded": (
+        _records, "replaceable", lambda right: lambda older, newer: older.facts is newer.facts and newer.verb in _WRITES, "AL[89]|V|cannot"),
+    "a retry by hand is superseded": (
+        _records, "replaceable", lambda right: lambda older, newer: right(_Unsent(older), newer), "AL9"),
+    "another object's save is superseded": (
+        _records, "replaceable", lambda right: lambda older, newer: right(older, _OfTheSame(newer, older)), "AL8"),
+    "coalescing goes past a barrier": (
+        _records, "_before", lambda right: lambda save: right(barrier) if (barrier := right(save)) and barrier.verb is Verb.REFRESH else barrier, "AL8|V4"),
+    "a delete supersedes what it waits behind": (
+        _records, "replaceable", lambda right: lambda older, newer: (newer.verb is Verb.DELETE and older.state is SaveState.QUEUED) or right(older, newer), "AL[89]"),
+    "a successor carries nothing of the older one": (
+        _records, "absorb", lambda right: lambda older, newer: None, "V4|DE1|V15"),
+    "a successor has the older one's values": (
+        _records, "absorb", lambda right: lambda older, newer: (values := older.snapshot, right(older, newer), setattr(newer, "snapshot", values)), "V4"),
+    "a successor does not wait": (
+        _records, "absorb", lambda right: lambda older, newer: (right(older, newer), setattr(newer, "waits", 0)), "DE1|V15"),
+    "a successor goes to the end of the line": (
+        Ledger, "supersede", keeps_its_own_place, "V2|V5|KeyError"),
+    "one parent is enough": (
+        Machine, "arrived", lambda right: lambda self, save: (setattr(save, "waits", 1), right(self, save))[1], "DE1"),
+    "a parent that failed is none": (
+        Records, "parent_ended", lambda right: lambda self, child, parent, error: right(self, child, parent, None), "DE1"),
+    "children of superseded saves are forgotten": (
+        _records, "final", lambda right: lambda handle: handle, "V15|DE1"),
+    "a refresh that waits passes a halt": (
+        Records, "reserve", passes_all_halts, "V15|V2"),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chained_models import Coalesce, Guarantee, OnFailure, _answer, _records
+from chained_models import Coalesce, Guarantee, OnConflict, OnFailure, _answer, _intake, _records
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine
 from chained_models._records import Records
@@ -30,6 +30,7 @@ STEPS = st.lists(
     room=st.sampled_from([1, 2, 8]),
     coalesce=st.sampled_from(Coalesce),
     on_failure=st.sampled_from([None, OnFailure.HALT, OnFailure.CONTINUE]),
+    on_conflict=st.sampled_from(OnConflict),
     most=st.sampled_from([None, None, 3]),
 )
 def test_no_program_breaks_an_invariant(
@@ -38,10 +39,19 @@ def test_no_program_breaks_an_invariant(
     room: int,
     coalesce: Coalesce,
     on_failure: OnFailure | None,
+    on_conflict: OnConflict,
     most: int | None,
 ) -> None:
     """Whatever is done in whatever order, and whatever the server does: the promises hold, and everything ends."""
-    run(steps, guarantee=guarantee, room=room, coalesce=coalesce, on_failure=on_failure, most=most)
+    run(
+        steps,
+        guarantee=guarantee,
+        room=room,
+        coalesce=coalesce,
+        on_failure=on_failure,
+        on_conflict=on_conflict,
+        most=most,
+    )
 
 
 def walk(seed: int) -> None:
@@ -54,6 +64,7 @@ def walk(seed: int) -> None:
         room=random.choice([1, 2, 8]),
         coalesce=random.choice(list(Coalesce)),
         on_failure=random.choice([None, OnFailure.HALT, OnFailure.CONTINUE]),
+        on_conflict=random.choice(list(OnConflict)),
         most=random.choice([None, None, 3]),
     )
 
@@ -69,9 +80,9 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "children do not wait": (
         Records, "reserve", lambda right: lambda self, save, *args, **given: (setattr(save, "waits", 0), right(self, save, *args, **given))[1], "DE1|V15"),
     "a failed parent is taken for a saved one": (
-        _records, "lost", lambda right: lambda save, parent: None, "DE1"),
+        _intake, "lost", lambda right: lambda save, parent: None, "DE1"),
     "the end of a parent is told to nobody": (
-        Records, "parent_ended", lambda right: lambda self, child, parent: [], "V15|Stuck"),
+        Records, "parent_ended", lambda right: lambda self, child, parent, error: [], "V15|Stuck"),
     "the older one stays where its place was taken": (
         _records, "absorb", lambda right: lambda older, newer: setattr(newer, "snapshot", older.snapshot), "V4|V12|recursion"),
     "an attempted save is replaced": (

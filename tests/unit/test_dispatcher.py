@@ -223,6 +223,23 @@ def test_a_flush_leaves_the_timer_to_attempts_that_came_after_it(monkeypatch: py
         backend.release()
 
 
+def test_the_timer_of_an_attempt_that_starts_while_timers_are_taken_back_stays() -> None:
+    """Between the decision that nothing runs and the taking back, an attempt may start, with a timer of its own."""
+    driver = ThreadsByHand()
+    with Dispatcher(driver) as dispatcher:
+        backends = [Scripted(), Scripted()]
+        first, second = (baskets(backend, dispatcher=dispatcher) for backend in backends)
+        first().save().result(PATIENCE)
+        second().save().result(PATIENCE)
+        late: list[Any] = []
+        backends[1].hold()
+        dispatcher.port(backends[0]).lane.unlook = lambda: late.append(second().save(timeout=3.0))
+        dispatcher._engine.look_no_more()
+        assert len(late) == 1
+        assert driver.armed(3.0)
+        backends[1].release()
+
+
 def test_an_attempt_is_looked_after_when_the_time_for_all_of_them_is_over() -> None:
     """Not only when its own would be, which may be much later."""
     driver, backend = ThreadsByHand(), Scripted()

@@ -1,0 +1,45 @@
+"""The only lock of the scheduling."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ._ledger import Ledger
+from .exceptions import WouldDeadlock
+
+__all__ = ["Deciding"]
+
+
+class Deciding:
+    """The lock: ``with engine.deciding as ledger``. The ledger knows the time inside.
+
+    Knows when its own thread comes a second time (a signal handler, a finalizer), and refuses: letting it in would show it
+    half-moved state; a plain lock would hang for ever.
+    """
+
+    __slots__ = ("_clock", "_inside", "_ledger", "_lock")
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._lock = threading.RLock()
+        self._inside = False
+        self._ledger = ledger
+        self._clock = clock
+
+    def __enter__(self) -> Ledger:
+        self._lock.acquire()
+        try:
+            if self._inside:
+                raise WouldDeadlock(
+                    "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
+                )
+            self._ledger.machine.now = self._clock()
+        except BaseException:  # also what the clock raises: without __exit__ the lock would be held for ever
+            self._lock.release()
+            raise
+        self._inside = True
+        return self._ledger
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+        self._lock.release()

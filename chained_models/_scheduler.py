@@ -1,0 +1,142 @@
+"""The Scheduler: which chain may start an attempt, and what follows when one of its saves has settled. Pure.
+
+The lower half of the machine. State moves in the same step that returns the effect: a save that is to start is in flight,
+and holds its slot, before anybody carries that out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from ._chains import Chain, Effect, Save, Settled, Start
+from ._lane import LaneState
+from ._options import Options
+from ._pace import Pace, Rest, Unrest
+from ._states import TRANSITIONS, IllegalTransition, Input
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """All chains of one dispatcher, and who of them may start. The inputs are those of the machine, which is built on it."""
+
+    __slots__ = ("_seq", "_token", "chains", "held", "now", "options", "told")
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        """The time, in seconds; whoever drives the machine sets it before each input."""
+        self._seq = 0
+        self._token = 0
+        self.chains: dict[Hashable, Chain] = {}
+        """Only chains with something in them, or paused or halted."""
+        self.options = Options()
+        """What the saves of a chain are given when an attempt of theirs starts, by the chain's key."""
+        self.held: dict[Chain | LaneState[Chain], float] = {}
+        """Chains, and lanes with chains that are ready, that cannot go on by themselves; and since when."""
+        self.told: set[Chain | LaneState[Chain]] = set()
+        """The same, of those of which it was told."""
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the latest save."""
+        return self._seq
+
+    @property
+    def last_token(self) -> int:
+        """The token of the latest attempt; those of earlier ones are lower."""
+        return self._token
+
+    def _chain(self, key: Hashable, lane: LaneState[Chain]) -> Chain:
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        return chain
+
+    def _watch(self, one: Chain | LaneState[Chain], *, held: bool) -> None:
+        """Remember since when it cannot go on by itself, if so; once it could, it may be told of again."""
+        if held:
+            if one not in self.told:
+                self.held.setdefault(one, self.now)
+        elif self.held or self.told:
+            self.held.pop(one, None)
+            self.told.discard(one)
+
+    def _next_token(self) -> int:
+        self._token += 1
+        return self._token
+
+    def _move(self, save: Save, given: Input) -> None:
+        try:
+            save.state = TRANSITIONS[save.state][given]
+        except KeyError:
+            raise IllegalTransition(f"save {save.seq} is {save.state.value}: it cannot {given.value}") from None
+
+    def _settle(self, save: Save, given: Input, *, halt: bool = False) -> list[Effect]:
+        chain = save.chain
+        assert chain is not None
+        together = (save, *save.riders)
+        for one in together:
+            self._move(one, given)
+            del chain.saves[one.place]
+        started = chain.active is save
+        if started:
+            chain.active = None
+            chain.finishing = save
+            if chain.pace is not None:
+                chain.pace.rest(self.now)
+        if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
+            chain.halted = save
+        else:
+            save.riders = ()
+        return [*(Settled(one, started and one is together[-1]) for one in together), *self._offer(chain)]
+
+    def _offer(self, chain: Chain) -> list[Effect]:
+        """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
+        effects = [] if chain.pace is None else self._rests(chain, chain.pace)
+        if chain.startable() is not None:
+            chain.lane.request(chain)
+            self._watch(chain, held=False)
+        else:
+            chain.lane.withdraw(chain)
+            if chain.empty:
+                self.chains.pop(chain.key, None)
+            self._watch(chain, held=chain.held)
+        return effects + self._granted(chain.lane)
+
+    def _rests(self, chain: Chain, pace: Pace) -> list[Effect]:
+        """See to it that the chain is woken after its rest, if and only if something waits for that."""
+        head = chain.active or chain.head
+        left = pace.look(self.now, waited_for=head is not None)
+        if left is not None and not pace.waking:
+            pace.waking = self._next_token()
+            return [Rest(head, pace.waking, left)]
+        if left is None and pace.waking:
+            pace.waking = 0
+            return [Unrest(pace.unrest)]
+        return []
+
+    def _granted(self, lane: LaneState[Chain]) -> list[Effect]:
+        effects: list[Effect] = []
+        if lane.signals:
+            effects += lane.signals
+            lane.signals.clear()
+        while (chain := lane.grant()) is not None:
+            save = chain.startable()
+            assert save is not None
+            for name, value in self.options.of(chain.key).items():
+                if name not in save.own:
+                    setattr(save, name, value)
+            if chain.pace is not None:
+                chain.pace.gather(chain.saves.values(), save)
+            chain.active = save
+            token = self._next_token()
+            for one in (save, *save.riders):
+                self._move(one, Input.START)
+                one.token = token
+                one.attempts += 1
+                one.started = self.now
+            save.due = save.open = False
+            lane.take(save.token, save)
+            effects.append(Start(save, save.token))
+        self._watch(lane, held=lane.stopped)
+        return effects

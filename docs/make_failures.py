@@ -1,4 +1,4 @@
-"""Writes the tables of failures.md from the functions that decide, so that they cannot drift.
+"""Writes the tables of failures.md and choosing-a-policy.md from the functions that decide, so that they cannot drift.
 
 python docs/make_failures.py
 """
@@ -14,7 +14,7 @@ from chained_models.exceptions import BackendError, NotApplied
 from chained_models.operation import Guarantee, Method
 from chained_models.policies import FAILURE_CLASSES, Outcome, RetryPolicy, Ruling, judge
 
-PAGE = Path(__file__).parent / "failures.md"
+PAGES = [Path(__file__).parent / name for name in ("failures.md", "choosing-a-policy.md")]
 
 STATUSES = (*range(300, 309), *range(400, 430), 431, 451, *range(500, 506), 507, 508, 510, 511)
 SITUATIONS: dict[str, tuple[Method, Guarantee]] = {
@@ -93,13 +93,15 @@ def _ruling(error: BackendError | Exception, method: Method, guarantee: Guarante
 
 
 def filled(page: str) -> str:
-    """`page`, with its tables as they should be."""
+    """`page`, with those of the tables that it has as they should be."""
     for name, table in (("statuses", statuses()), ("rulings", rulings())):
         found = re.search(rf"<!-- {name}: .*? -->\n(.*?)<!-- end -->", page, re.DOTALL)
-        assert found is not None, name
+        if found is None:
+            continue
         page = f"{page[: found.start(1)]}\n{table}\n\n{page[found.end(1) :]}"
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")

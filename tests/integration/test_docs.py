@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-from chained_models import default_dispatcher, events, flush, policies, set_default_dispatcher
+from chained_models import Coalesce, default_dispatcher, events, flush, policies, set_default_dispatcher
 from chained_models._states import Input, SaveState
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +29,12 @@ COMMANDS = (
 SYBIL = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
 
 
+@functools.cache
 def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 
@@ -70,10 +72,31 @@ def test_every_state_and_input_is_explained() -> None:
     assert set(states.CAUSE) == set(Input)
 
 
-def test_the_tables_of_failures_are_current() -> None:
+@pytest.mark.parametrize(("name", "tables"), [("failures.md", 2), ("choosing-a-policy.md", 1)])
+def test_the_tables_of_failures_are_current(name: str, tables: int) -> None:
     """Else: python docs/make_failures.py."""
-    page = (DOCS / "failures.md").read_text(encoding="utf-8")
+    page = (DOCS / name).read_text(encoding="utf-8")
+    assert page.count("written by docs/make_failures.py") == tables
     assert script("make_failures").filled(page) == page
+
+
+def test_the_table_of_coalescing_is_current() -> None:
+    """Else: python docs/make_coalescing.py. What it says it has tried out."""
+    page = (DOCS / "choosing-a-policy.md").read_text(encoding="utf-8")
+    assert script("make_coalescing").filled(page) == page
+
+
+def test_without_coalescing_only_a_create_and_its_delete_cancel_each_other() -> None:
+    """As the page says below the table: with EVERY no save is superseded, and that one cell is the same."""
+    coalescing = script("make_coalescing")
+    every, latest = (coalescing.table(policy).splitlines() for policy in (Coalesce.EVERY, Coalesce.LATEST))
+    assert "SUPERSEDED" not in "".join(every)
+    nothing = [line for line in every if "nothing is sent" in line]
+    assert len(nothing) == 1
+    assert nothing[0].startswith("| create, waiting |")
+    for row, other in zip(every, latest, strict=True):
+        for cell, same in zip(row.split(" | "), other.split(" | "), strict=True):
+            assert cell == same or "SUPERSEDED" in same
 
 
 def test_the_table_of_classes_names_them_all() -> None:

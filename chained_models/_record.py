@@ -129,6 +129,11 @@ class Record:
         """The write is known to have been applied (or the thing to have been read)."""
         self.life = Life.DELETED if method is Method.DELETE else Life.LIVE
 
+    def missing(self) -> None:
+        """The backend does not know it: if its create was in doubt, it was not applied, and the next save creates it."""
+        if self.life is Life.CREATING:
+            self.life = Life.NEW
+
     def refused(self, method: Method) -> None:
         """The write is known not to have been applied."""
         if method is Method.CREATE and self.life is Life.CREATING:

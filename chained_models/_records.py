@@ -235,6 +235,8 @@ class Records:
                 error.successor.replaced = [*save.replaced, save]
                 return []
             error = error.conflict
+        if isinstance(error, Gone) and save.orphaned is None:
+            record.missing()
         if verdict.outcome is Outcome.FAILED:
             save.error = error
             if save.method is not None:

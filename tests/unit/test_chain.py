@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 import pytest
 
 from chained_models import (
+    Abandoned,
     BaseUnknown,
     ChainedSaveMixin,
     Dispatcher,
+    Gone,
+    InDoubt,
     InvalidOption,
     Method,
     OnFailure,
@@ -192,6 +195,19 @@ def test_an_object_whose_identity_the_client_gives_is_new_until_it_is_stored() -
     known = kind(id=8)
     known.chain.mark_saved()
     assert not known.chain.is_new
+
+
+def test_a_create_in_doubt_that_is_not_there_is_created_by_the_next_save(kind: type[Basket], backend: Scripted) -> None:
+    """Its identity was given by the program, so the backend can be asked; once that says Gone, the doubt is over."""
+    kind.bind(backend, identity_by="client")
+    basket = kind(id=7)
+    backend.failures.extend([InDoubt(), Gone()])
+    assert isinstance(basket.save().exception(), Abandoned)
+    basket.chain.skip()
+    assert isinstance(basket.save().exception(), Gone)
+    basket.chain.skip()
+    assert basket.save().result() is basket
+    assert [operation.method for operation in backend.ledger] == [Method.CREATE, Method.UPDATE, Method.CREATE]
 
 
 def test_unsaved_changes_are_what_differs_from_the_base(kind: type[Basket]) -> None:

@@ -91,3 +91,11 @@ def test_how_it_reads() -> None:
     assert str(Record("Basket")) == "Basket (new)"
     assert str(Record("Basket", "é")) == r"Basket '\xe9'"
     assert repr(Record("Basket", 7, stored=True)) == "<Record Basket 7 live>"
+
+
+@pytest.mark.parametrize(("life", "then"), [(Life.CREATING, Life.NEW), (Life.LIVE, Life.LIVE), (Life.NEW, Life.NEW)])
+def test_what_the_backend_does_not_know(life: Life, then: Life) -> None:
+    """A create that was in doubt was not applied, so that the next save is the create; what was stored stays what it was."""
+    subject = record(life, 7)
+    subject.missing()
+    assert subject.life is then

@@ -208,9 +208,10 @@ class Engine:
                         one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
                     except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
                         save.interrupt = interrupt
-                for one in save.replaced:
-                    one.superseded_by = save  # and of none between, that one handle does not keep ten thousand others
-                save.replaced = []
+                if save.replaced:
+                    for one in save.replaced:
+                        one.superseded_by = save  # and of none between, or one handle would keep ten thousand others
+                    save.replaced = []
             if release:
                 with self.deciding as ledger:
                     effects = ledger.machine.released(chain)

@@ -67,7 +67,10 @@ class Intake:
         """Accept one save: take its place in line, take the snapshot, and start it if nothing is in its way."""
         if self._engine.ledger.closed:
             raise DispatcherClosed  # before anything is claimed for it
-        awaited, givers = parents(after, bound.adapter.fields(bound.model.type) if verb in _WRITES else ())
+        awaited: tuple[Handle[Any], ...] = ()
+        givers: dict[str, SaveHandle[Any]] = {}
+        if after != ():
+            awaited, givers = parents(after, bound.adapter.fields(bound.model.type) if verb in _WRITES else ())
         port = self.port(backend)
         port.driver.claim()
         port.driver.help()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Options"]
@@ -16,23 +17,26 @@ class Options:
     A key of the user's own (a number, a name) can be used again at any time, so what was said of it stays.
     """
 
-    __slots__ = ("_of_keys", "_of_records")
+    __slots__ = ("_ever", "_of_keys", "_of_records")
 
     def __init__(self) -> None:
         self._of_records: weakref.WeakKeyDictionary[Any, Mapping[str, Any]] = weakref.WeakKeyDictionary()
         self._of_keys: dict[Hashable, Mapping[str, Any]] = {}
+        self._ever = False
+        """Whether any chain ever had some: asked before every attempt, and most programs never set any."""
 
     def of(self, key: Hashable) -> Mapping[str, Any]:
         """The options of that chain; never changed in place."""
-        if not self._of_keys and not self._of_records:
-            return {}
+        if not self._ever:
+            return _NONE
         found = self._of_keys.get(key)
         if found is None and _can_be_held_weakly(key):
             found = self._of_records.get(key)
-        return {} if found is None else found
+        return _NONE if found is None else found
 
     def set(self, key: Hashable, options: Mapping[str, Any]) -> None:
         """Replace the options of that chain."""
+        self._ever = True
         if _can_be_held_weakly(key):
             self._of_records[key] = options
         else:
@@ -46,6 +50,9 @@ class Options:
 
     def __len__(self) -> int:
         return len(self._of_keys) + len(self._of_records)
+
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def _can_be_held_weakly(key: Hashable) -> bool:

@@ -220,8 +220,17 @@ def test_many_refused_creates_are_a_matter_of_their_number(many: Many) -> None:
     assert many.backend.attempts == 10_000
 
 
-@pytest.mark.parametrize("manual", [False, True], ids=["worker", "turns"])
-@pytest.mark.parametrize("number", HOW_MANY)
+@pytest.mark.parametrize(
+    ("number", "manual"),
+    [
+        pytest.param(100_000, False, id="100k-worker"),
+        pytest.param(20_000, True, id="20k-turns"),
+        *(
+            pytest.param(1_000_000, manual, id=f"1M-{name}", marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+            for name, manual in [("worker", False), ("turns", True)]
+        ),
+    ],
+)
 def test_many_calls_in_one_chain(many: Many, number: int, manual: bool) -> None:
     """All of them in order, with a flat stack, also where each turn is ended in the worker itself."""
     last = -1

@@ -235,7 +235,7 @@ class Records:
                 error.successor.replaced = [*save.replaced, save]
                 return []
             error = error.conflict
-        if isinstance(error, Gone) and save.orphaned is None:
+        if isinstance(error, Gone) and save.orphaned is None and save.method is not Method.CREATE:
             record.missing()
         if verdict.outcome is Outcome.FAILED:
             save.error = error

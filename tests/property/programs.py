@@ -400,6 +400,11 @@ class Program:
             waiting = [one for one in self.handles.values() if one.model is note and one.outcome is None]
             assert len(note.chain) == len(waiting), f"V5: a chain has {len(note.chain)} saves, not {waiting}"
 
+        creates = {
+            (one.values["name"], one.idempotency_key) for one in self.server.applied if one.method is Method.CREATE
+        }
+        assert len({name for name, _ in creates}) == len(creates), f"V14: created twice: {creates}"
+
     def drain(self) -> None:
         """Once faults stop, everything ends."""
         for _ in range(4 * len(self.handles) + 20):

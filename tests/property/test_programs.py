@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chained_models import Coalesce, Guarantee, OnConflict, OnFailure, _answer, _intake, _records
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine
+from chained_models._record import Record
 from chained_models._records import Records
 
 from .programs import Program, run
@@ -89,6 +90,8 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
         _records, "replaceable", lambda right: lambda older, newer: older.facts is newer.facts and older.outcome is None, "V|DE1|cannot|KeyError"),
     "a superseded handle is forgotten": (
         Ledger, "supersede", lambda right: lambda self, older, newer: (right(self, older, newer), newer.replaced.clear())[0], "V15|V7"),
+    "a create that was sent is forgotten": (
+        Record, "sent", lambda right: lambda self, method: None, "V14|V9"),
     "an answer takes what was edited": (
         _answer, "assign_answer", lambda right: lambda *args, **given: right(*args, **(given | {"discard": True})), "V13|V12|V4"),
     "a cancelled save is sent all the same": (

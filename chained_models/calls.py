@@ -254,10 +254,15 @@ class CallChain(Chain):
         """Go to the default dispatcher of now, if none was given; not while the one of before has something of ours."""
         if self._dispatcher is None:
             current: Any = default_dispatcher()
-            if current is not self._host and self._host.chain_state(self) is None:
-                self._host = current
+            state = self._host.chain_state(self)
+            # A pause must not hold us to one that is closed; it goes along.
+            left = state is None or (self._host.closed and not state.saves and state.finishing is None)
+            if current is not self._host and left:
+                paused, self._host = self.paused, current
                 self._drivers = ()
                 self._pace = Pace(self._pace.options)  # another dispatcher may go by another clock
+                if paused:
+                    super().pause()
 
     # Looking
 

@@ -374,6 +374,23 @@ def test_the_default_dispatcher_of_the_moment() -> None:
         two.close()
 
 
+def test_a_pause_does_not_hold_a_chain_to_a_closed_dispatcher() -> None:
+    """It goes along to the new default dispatcher, and is still paused there."""
+    before = set_default_dispatcher(Dispatcher("inline"))
+    try:
+        calls = CallChain(str.upper)
+        calls.pause()
+        lost = calls.add("a")
+        default_dispatcher().close(0)
+        assert lost.cancelled()
+        handle = calls.add("b")
+        assert (calls.paused, len(calls)) == (True, 1)
+        calls.resume()
+        assert handle.result(1) == "B"
+    finally:
+        set_default_dispatcher(before)
+
+
 def test_no_timer_thread_lives_when_nothing_waits() -> None:
     """The threads driver's timer runs while an item has a timeout, and no longer."""
     with Dispatcher("threads") as dispatcher:

@@ -12,7 +12,7 @@ from ._work import Work
 from .exceptions import InvalidOption
 from .handle import Handle, Host
 from .operation import Answer
-from .policies import FailureRule, RetryPolicy
+from .policies import RetryPolicy
 from .protocols import Driver
 
 __all__ = ["CallHandle", "Turn"]
@@ -91,11 +91,6 @@ class CallHandle(Handle[T]):
     def receivers(self) -> Any:
         """Receivers of its chain's events, or None."""
         return self.calls._receivers
-
-    @property
-    def rule(self) -> FailureRule | None:
-        """What its chain does after a failure."""
-        return None if self.pace is None else self.pace.options.on_failure
 
     def __repr__(self) -> str:
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ._pace import CallOptions
 from .exceptions import InvalidOption
-from .policies import OnFailure
+from .policies import is_failure_rule
 
 __all__ = ["checked", "seconds"]
 
@@ -37,9 +37,9 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
                 if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                     raise InvalidOption(f"batch={value!r}: a number of items, at least 1")
             case "on_failure":
-                rules = value.values() if isinstance(value, Mapping) else () if value is None else [value]
-                if not all(isinstance(rule, OnFailure) for rule in rules):
+                if not (value is None or is_failure_rule(value)):
                     raise InvalidOption(f"on_failure={value!r}: an OnFailure, or a mapping from error classes to them")
+                given[name] = dict(value) if isinstance(value, Mapping) else value
             case _:
                 if not isinstance(value, bool):
                     raise InvalidOption(f"{name}={value!r}: True or False")
@@ -55,4 +55,7 @@ def seconds(name: str, value: Any, *, zero: bool = False) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (0 <= value < math.inf if zero else value > 0):
         raise InvalidOption(f"{name}={value!r}: seconds, {'0 or more' if zero else 'more than 0'}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidOption(f"{name}: so large a number is no time") from None

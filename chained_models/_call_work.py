@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from ._call import CallHandle, Turn
 from ._engine import Engine
 from ._lane import Lane, LaneState
+from ._ledger import Ledger
 from ._machine import Chain, Effect
 from ._merge import Merged
 from ._states import SaveState
@@ -60,7 +62,7 @@ class CallWork:
             refused = ledger.closed  # since the places were taken
             # The first one last: those behind it shall be there when it starts, and may be of its batch.
             for one in reversed(calls):
-                effects += ledger.withdraw(one) if refused else ledger.fill(one)
+                effects += ledger.withdraw(one) if refused else self._fill(ledger, one)
         self._engine.run(effects)
         if refused:
             raise DispatcherClosed
@@ -74,11 +76,16 @@ class CallWork:
         with self._engine.deciding as ledger:
             older = self._queued(key, call.name)
             ledger.reserve(key, call.port.lane, call, front=urgent and older is None)
-            effects = ledger.fill(call)
+            effects = self._fill(ledger, call)
             if older is not None and older.state is SaveState.QUEUED:
                 call.fronted = older.fronted
                 effects += ledger.supersede(older, call)
         self._engine.run(effects)
+
+    @staticmethod
+    def _fill(ledger: Ledger, call: CallHandle[Any]) -> list[Effect]:
+        call.calls._cleared = False  # from now on it can empty by itself
+        return ledger.fill(call)
 
     def _queued(self, key: Any, name: str | None) -> CallHandle[Any] | None:
         chain = self._engine.ledger.machine.chains.get(key)
@@ -104,6 +111,11 @@ class CallWork:
             chain = ledger.machine.chains.get(key)
             effects = [] if chain is None else ledger.clear(chain)
         self._engine.run(effects)
+
+    def update(self, key: Any, options: Mapping[str, Any]) -> None:
+        """Change options of its pace; locked, or one of two changes at the same moment could be lost."""
+        with self._engine.deciding:
+            key._pace.options = dataclasses.replace(key._pace.options, **options)
 
     def lane_state(self, lane: Lane) -> LaneState[Chain]:
         """This dispatcher's use of a lane."""
@@ -153,7 +165,7 @@ class CallWork:
         # Only who gives up a call says that all time is used up.
         given_up = math.isinf(spent) or isinstance(error, _TimeOver)
         outcome = Outcome.ABANDONED if given_up else Outcome.FAILED
-        halt = rule_for(error, save.rule) is OnFailure.HALT
+        halt = rule_for(error, save.on_failure) is OnFailure.HALT
         return Verdict(Ruling.SETTLE, outcome, halt=halt, in_doubt=given_up)
 
     def saved(self, save: CallHandle[Any], answer: Answer) -> list[Effect]:
@@ -173,8 +185,7 @@ class CallWork:
         return []
 
     def accepted(self, save: CallHandle[Any]) -> None:
-        """From now on the chain can empty by itself."""
-        save.calls._cleared = False
+        """Nothing is counted."""
 
     def settled(self, save: CallHandle[Any]) -> None:
         """Nothing is counted."""
@@ -222,6 +233,7 @@ class CallWork:
 
     def successor(self, save: CallHandle[Any]) -> CallHandle[Any]:
         """A new call of the same item; of a batch, one for each."""
+        save.calls._cleared = False  # as if it were added
         made = _like(save)
         made.riders = [_like(one) for one in save.riders]
         for one, again in zip(save.riders, made.riders, strict=True):
@@ -231,6 +243,8 @@ class CallWork:
 
 def is_coroutine(function: Callable[..., Any]) -> bool:
     """Whether calling it gives something to be awaited."""
+    while isinstance(function, partial):
+        function = function.func
     by_class = getattr(type(function), "__call__", None)  # noqa: B004 - of an object that can be called like a function
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(by_class)
 

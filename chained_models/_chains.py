@@ -63,7 +63,7 @@ def time_left(save: Save) -> float:
 class Chain:
     """The serial queue of one ordering key. A chain only orders; it knows nothing of identities."""
 
-    __slots__ = ("active", "finishing", "halted", "key", "lane", "pace", "paused", "saves")
+    __slots__ = ("active", "finishing", "halted", "key", "lane", "pace", "paused", "saves", "telling")
 
     def __init__(self, key: Hashable, lane: LaneState[Chain]) -> None:
         self.key = key
@@ -74,6 +74,8 @@ class Chain:
         """The one that was started and has not settled: never more than one."""
         self.finishing: Save | None = None
         """The one that has settled and whose receivers still run: it keeps the next one back."""
+        self.telling = 0
+        """Of how many the receivers still run: of that one and its riders, which may be told in different threads."""
         self.paused = False
         self.halted: Save | None = None
         """The failed save that stopped the chain."""

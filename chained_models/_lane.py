@@ -45,14 +45,14 @@ class Lane:
         max_long: int = 3,
         on_congested: Callable[[Any], object] | None = None,
     ) -> None:
-        if max_in_flight < 1:
-            raise InvalidOption(f"Lane(max_in_flight={max_in_flight}): at least 1, or nothing could ever be sent")
-        if not long_after > 0:
+        if not _is_number(max_in_flight, int) or max_in_flight < 1:
+            raise InvalidOption(f"Lane(max_in_flight={max_in_flight!r}): at least 1, or nothing could ever be sent")
+        if not _is_number(long_after, int, float) or not long_after > 0:
             raise InvalidOption(
-                f"Lane(long_after={long_after}): seconds, above 0; math.inf if no attempt shall be long"
+                f"Lane(long_after={long_after!r}): seconds, above 0; math.inf if no attempt shall be long"
             )
-        if max_long < 1:
-            raise InvalidOption(f"Lane(max_long={max_long}): at least 1; use long_after=math.inf to turn it off")
+        if not _is_number(max_long, int) or max_long < 1:
+            raise InvalidOption(f"Lane(max_long={max_long!r}): at least 1; use long_after=math.inf to turn it off")
         if on_congested is not None and not callable(on_congested):
             raise InvalidOption("Lane(on_congested=...): a callable that takes the event, or None")
         self.max_in_flight = max_in_flight
@@ -112,6 +112,10 @@ class Lane:
     def __repr__(self) -> str:
         words = [word for word in ("paused", "congested") if getattr(self, word)]
         return f"<{' '.join([f'Lane max_in_flight={self.max_in_flight}', *words])}>"
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 @dataclass(slots=True, frozen=True)

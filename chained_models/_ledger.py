@@ -174,10 +174,13 @@ class Ledger:
 
     def clear(self, chain: Chain) -> list[Effect]:
         """Take out all that was never attempted, and lift a halt. What is in flight keeps its place."""
-        effects: list[Effect] = []
-        for save in reversed(saves_of(chain)):  # the first one last: it may be what keeps the others from starting
-            effects = [*(self.cancel(save) or []), *effects]
+        effects = self._cancel_all(saves_of(chain))
         return [*effects, *self.machine.lift(chain)]
+
+    def _cancel_all(self, saves: Sequence[Handle[Any]]) -> list[Effect]:
+        # The first one of a chain last: it may be what keeps the others from starting.
+        cancelled = [self.cancel(save) or [] for save in reversed(saves)]
+        return [effect for one in reversed(cancelled) for effect in one]
 
     def retry(self, chain: Chain, successor: Handle[Any]) -> list[Effect]:
         """Send the failed save of a halted chain again, as a new one in front of all others."""
@@ -191,9 +194,7 @@ class Ledger:
 
     def give_up_all(self, saves: Sequence[Handle[Any]], cause: str) -> list[Effect]:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
-        # The first one of a chain last: it may be what keeps the others from starting.
-        cancelled = [self.cancel(save) or [] for save in reversed(saves)]
-        effects = [effect for one in reversed(cancelled) for effect in one]
+        effects = self._cancel_all(saves)
         leading = [
             save for save in saves if save.chain is not None and save.chain.active is save
         ]  # riders end with them

@@ -221,7 +221,10 @@ class Machine(Scheduler):
         return self._settle(save, INPUTS[outcome], halt=halt)
 
     def released(self, chain: Chain) -> list[Effect]:
-        """The receivers of the settled save have run: the next one may start."""
+        """The receivers of a settled save have run: when those of all that settled with it have, the next one may start."""
+        chain.telling -= 1
+        if chain.telling:
+            return []
         chain.finishing = None
         effects = self._offer(chain)
         if not chain.saves and not chain.paused and chain.halted is None:

@@ -67,7 +67,7 @@ class Pace:
             leader: The call whose turn has come. One that was attempted before keeps its company.
         """
         options = self.options
-        leader.manual = options.manual
+        leader.manual, leader.on_failure = options.manual, options.on_failure
         if not leader.attempts:
             leader.listed = options.batch > 1 and not leader.alone
             leader.riders = list(_company(line, options.batch)) if leader.listed else ()

@@ -82,13 +82,14 @@ class Scheduler:
         if started:
             chain.active = None
             chain.finishing = save
+            chain.telling = len(together)
             if chain.pace is not None:
                 chain.pace.rest(self.now)
         if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
             chain.halted = save
         else:
             save.riders = ()
-        return [*(Settled(one, started and one is together[-1]) for one in together), *self._offer(chain)]
+        return [*(Settled(one, started) for one in together), *self._offer(chain)]
 
     def _offer(self, chain: Chain) -> list[Effect]:
         """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from ._snapshot import MISSING
 from .adapters import adapter_for
 from .exceptions import InvalidIdentity, InvalidOption, NotBound
-from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, OnFailure, Overflow, RetryPolicy
+from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, Overflow, RetryPolicy, is_failure_rule
 from .protocols import Adapter, guarantee_of
 from .registry import RegisteredModel, register
 
@@ -134,20 +134,13 @@ def _checked(name: str, value: Any) -> Any:
             return value
         case "resource", str() if value:
             return value
-        case "on_failure", OnFailure():
-            return value
-        case "on_failure", Mapping() if all(map(_is_rule, value.items())):
-            return dict(value)
+        case "on_failure", _ if is_failure_rule(value):
+            return dict(value) if isinstance(value, Mapping) else value
         case "ordering_key" | "dispatcher", _ if callable(value) or hasattr(value, "submit"):
             return value
         case _, None:
             return Binding.__dataclass_fields__[name].default if name != "retry" else RetryPolicy()
     raise InvalidOption(f"{name}={value!r} makes no sense here; see the documentation of bind()")
-
-
-def _is_rule(rule: tuple[Any, Any]) -> bool:
-    failure, action = rule
-    return isinstance(failure, type) and issubclass(failure, BaseException) and isinstance(action, OnFailure)
 
 
 def _attribute(name: str) -> Callable[[Any], Hashable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -18,7 +18,7 @@ from ._pace import CallOptions, Pace
 from ._states import SaveState
 from .chain import Chain
 from .events import EventName, Receiver, Receivers
-from .exceptions import InvalidOption
+from .exceptions import DispatcherClosed, InvalidOption
 from .handle import Handle
 from .policies import FailureRule
 from .process import default_dispatcher
@@ -38,6 +38,8 @@ class CallView:
     name: str | None
     state: SaveState
     attempts: int
+    why_waiting: str | None
+    """Why it has not ended, as one sentence."""
 
 
 class Options(TypedDict, total=False):
@@ -218,6 +220,8 @@ class CallChain(Chain):
                 )
         self._move()
         host = self._host
+        if host.closed:
+            raise DispatcherClosed  # before anything is claimed for it
         backends = [self._coroutines if is_coroutine(function) else self._plain for function in functions if function]
         ports = [host.port(backend) for backend in backends]
         drivers = dict.fromkeys(port.driver for port in ports)
@@ -250,15 +254,20 @@ class CallChain(Chain):
         """Go to the default dispatcher of now, if none was given; not while the one of before has something of ours."""
         if self._dispatcher is None:
             current: Any = default_dispatcher()
-            if current is not self._host and self._host.chain_state(self) is None:
-                self._host = current
+            state = self._host.chain_state(self)
+            # A pause must not hold us to one that is closed; it goes along.
+            left = state is None or (self._host.closed and not state.saves and state.finishing is None)
+            if current is not self._host and left:
+                paused, self._host = self.paused, current
                 self._drivers = ()
                 self._pace = Pace(self._pace.options)  # another dispatcher may go by another clock
+                if paused:
+                    super().pause()
 
     # Looking
 
     def __iter__(self) -> Iterator[CallView]:  # type: ignore[override]
-        return iter([CallView(one.id, one.name, one.state, one.attempts) for one in self._unsettled()])
+        return iter([CallView(one.id, one.name, one.state, one.attempts, one.why_waiting) for one in self._unsettled()])
 
     def _unsettled(self) -> list[CallHandle[Any]]:
         calls: list[Any] = self._host.pending(self)
@@ -304,7 +313,7 @@ class CallChain(Chain):
             TypeError: There is no such option.
             InvalidOption: A value makes no sense; nothing was changed.
         """
-        self._pace.options = replace(self._pace.options, **checked(options))
+        self._host.calls.update(self, checked(options))
 
     def pause(self) -> None:
         """Start nothing until `resume()`, also if it is empty now. What is in flight goes on."""

@@ -268,6 +268,16 @@ def judge(
     return Verdict(Ruling.SETTLE, outcome=outcome, halt=rule is OnFailure.HALT, in_doubt=in_doubt, proved=proved)
 
 
+def is_failure_rule(value: object) -> bool:
+    """Whether it says what a chain does after a failure: one rule for all, or one for each of some classes of errors."""
+    if not isinstance(value, Mapping):
+        return isinstance(value, OnFailure)
+    return all(
+        isinstance(failure, type) and issubclass(failure, BaseException) and isinstance(action, OnFailure)
+        for failure, action in value.items()
+    )
+
+
 def rule_for(error: BaseException, on_failure: FailureRule | None) -> OnFailure | None:
     """What the user's rule says of this error; None if it says nothing."""
     if on_failure is None or isinstance(on_failure, OnFailure):

@@ -7,10 +7,12 @@ hop in; other loops only if the owner is the background loop. A closed loop is f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from functools import partial
@@ -84,6 +86,12 @@ def _turned(loop: asyncio.AbstractEventLoop) -> bool:
 _background = _Background()
 
 
+def _give_back(background: _Background, loop: asyncio.AbstractEventLoop) -> None:
+    """A driver that nobody closed was collected. Left in the loop itself, for here we may be in the middle of anything."""
+    with contextlib.suppress(RuntimeError):  # it has ended
+        loop.call_soon_threadsafe(background.leave)
+
+
 class AsyncioDriver:
     """Runs jobs as tasks of the loop that owns them."""
 
@@ -96,7 +104,8 @@ class AsyncioDriver:
 
     def _reset(self) -> None:
         self._owner: asyncio.AbstractEventLoop | None = None
-        self._borrowed = False
+        self._borrowed: weakref.finalize[..., AsyncioDriver] | None = None
+        """Set while the owner is the background loop; gives that back if this driver is collected before it is closed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming = threading.RLock()
 
@@ -118,7 +127,8 @@ class AsyncioDriver:
                     self._owner = running
                 else:
                     self._owner, _ = _background.join()
-                    self._borrowed = True
+                    self._borrowed = weakref.finalize(self, _give_back, _background, self._owner)
+                    self._borrowed.atexit = False
             elif running is not None and running is not owner and not self._borrowed:
                 raise WrongLoop
 
@@ -173,14 +183,17 @@ class AsyncioDriver:
         """Tasks end by themselves; the background loop stays, for the backend's connections belong to it."""
 
     def close(self) -> None:
-        borrowed, self._borrowed, self._owner = self._borrowed, False, None
-        if borrowed:
+        borrowed, self._borrowed, self._owner = self._borrowed, None, None
+        if borrowed is not None:
+            borrowed.detach()
             _background.leave()
 
     def after_fork(self) -> None:
         """The child has no thread that would turn the parent's loop."""
         global _background  # noqa: PLW0603 - the parent's lock may have been held at the fork
         _background = _Background()
+        if self._borrowed is not None:
+            self._borrowed.detach()
         self._reset()
 
     # Inside
@@ -246,7 +259,10 @@ class AsyncioDriver:
 
     def _forget(self) -> None:
         with self._claiming:
-            owner, self._owner, self._borrowed = self._owner, None, False
+            owner, self._owner = self._owner, None
+            borrowed, self._borrowed = self._borrowed, None
+            if borrowed is not None:
+                borrowed.detach()
             self._tasks = set()
         if owner is not None:
             logger.warning("an event loop was closed while saves belonged to it; those that it had are given up")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import wait
 from typing import Any
 
 import pytest
@@ -1088,6 +1090,21 @@ async def test_a_failed_item_may_halt_the_chain(world: World) -> None:
 
 
 @everywhere
+async def test_the_rule_of_an_attempt_is_that_of_its_start(world: World) -> None:
+    """A rule that is changed while an item is in flight is for the next one."""
+    hands = Hands(world)
+    calls = hands.chain(on_failure=OnFailure.HALT)
+    hands.during = lambda item: calls.update(on_failure=None if item == "a" else OnFailure.HALT)
+    hands.answers.extend([ValueError("a"), ValueError("b"), "fine"])
+    first, second, third = calls.extend("abc")
+    await world.end(first)
+    await world.until(lambda: calls.halted is first)
+    calls.skip()
+    assert await world.end(second, third) == [Outcome.FAILED, Outcome.SAVED]
+    assert calls.halted is None
+
+
+@everywhere
 async def test_a_batch_that_halted_the_chain_is_done_again_as_one(world: World) -> None:
     """Each of its items has a new handle."""
     hands = Hands(world)
@@ -1224,6 +1241,45 @@ def test_a_loop_that_is_closed_takes_neither_rests_nor_deadlines_along(caplog: p
         finally:
             gate.set()
     assert "an event loop was closed" in caplog.text
+
+
+def test_a_batch_is_told_of_everywhere_before_the_next_one_starts() -> None:
+    """Its items were added in a loop and in a plain thread, and each hears of its end there."""
+    heard: list[Any] = []
+
+    async def program() -> None:
+        own = calls.add("loop")
+        plain = await asyncio.to_thread(calls.add, "plain")
+        behind = await asyncio.to_thread(calls.add, lambda: heard.append("behind"))
+        calls.resume()
+        wait([plain], PATIENCE)
+        assert not own.done(), "this loop was busy all the time"
+        assert calls.why_waiting is not None
+        assert "waits for the receivers of" in calls.why_waiting
+        assert heard == ["plain"]
+        await own
+        await asyncio.wrap_future(behind)
+
+    with Dispatcher() as dispatcher:
+        calls = CallChain(lambda items: None, batch=2, dispatcher=dispatcher)
+        calls.on("sync", lambda event: heard.append(event.save.item) if isinstance(event.save.item, str) else None)
+        calls.on("complete", lambda _: heard.append("complete"))
+        calls.pause()
+        asyncio.run(program())
+    assert heard == ["plain", "loop", "behind", "complete"]
+
+
+@pytest.mark.parametrize("worker", ["object", "partial"])
+def test_an_object_may_be_a_coroutine_function(worker: str) -> None:
+    """By the class of the object, also inside a partial."""
+
+    class Worker:
+        async def __call__(self, item: int) -> int:
+            return 2 * item
+
+    with Dispatcher() as dispatcher:
+        function = Worker() if worker == "object" else functools.partial(Worker())
+        assert CallChain(function, dispatcher=dispatcher).add(3).result(PATIENCE) == 6
 
 
 def test_a_wait_that_would_hold_up_the_loop_is_refused() -> None:

@@ -149,6 +149,8 @@ class Line:
         self.saves: list[FakeSave] = []
         self.active: FakeSave | None = None
         self.finishing: FakeSave | None = None
+        self.telling: list[FakeSave] = []
+        """Those that ended with it, and have not been told."""
         self.paused = False
         self.halted: FakeSave | None = None
         self.together: list[FakeSave] = []
@@ -317,8 +319,7 @@ class MachineRules(RuleBasedStateMachine):
         assert save in line.saves, f"V5: {save} was not in line"
         save.outcome = outcome
         line.saves.remove(save)
-        last = bool(line.together) and save is line.together[-1]
-        assert release is (bool(save.ran) and last), f"V10: {save} keeps the next one back, or fails to"
+        assert release is bool(save.ran), f"V10: {save} keeps the next one back, or fails to"
         assert bool(save.ran) is (save in line.together), f"V1: {save} was not in flight"
         if outcome is Outcome.SAVED:
             assert save.applied == "yes" or not save.ran, f"V9: {save}, yet nobody said so"
@@ -327,9 +328,11 @@ class MachineRules(RuleBasedStateMachine):
         elif outcome is Outcome.CANCELLED:
             assert not save.ran, f"V9: {save}, yet it was sent"
         if release:
-            line.finishing, line.active, line.together = line.active, None, []
-            assert line.finishing is not None
-            self.releases.append(line.finishing)
+            line.telling.append(save)
+            self.releases.append(save)
+            if save is line.together[-1]:
+                line.finishing, line.active, line.together = line.active, None, []
+                assert line.finishing is not None
 
     def pick(self, items: list[Any], n: int) -> Any:
         return items[n % len(items)]
@@ -561,7 +564,9 @@ class MachineRules(RuleBasedStateMachine):
         save = self.pick(self.releases, n)
         self.releases.remove(save)
         line = self.lines[save.key]
-        line.finishing = None
+        line.telling.remove(save)
+        if not line.telling:
+            line.finishing = None
         idle = line.empty
         effects = self.machine.released(save.chain)
         self.carry_out(effects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -95,6 +96,21 @@ def test_two_drivers_share_the_background_loop() -> None:
     note.wait(1)
     assert module._background._thread is not None
     two.close()
+    assert module._background._thread is None
+
+
+def test_a_driver_that_is_dropped_gives_the_background_loop_back() -> None:
+    """Nobody closes one whose backend is gone; the loop stays for the others, and ends with the last."""
+    one, two = AsyncioDriver(), AsyncioDriver()
+    one.claim()
+    two.claim()
+    thread = module._background._thread
+    assert thread is not None
+    del one
+    gc.collect()
+    two.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
     assert module._background._thread is None
 
 

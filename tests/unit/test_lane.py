@@ -162,6 +162,11 @@ def test_holds() -> None:
         ({"long_after": math.nan}, "math.inf"),
         ({"max_long": 0}, "long_after=math.inf"),
         ({"on_congested": "warn"}, "a callable"),
+        ({"max_in_flight": "4"}, "at least 1"),
+        ({"max_in_flight": 1.5}, "at least 1"),
+        ({"long_after": None}, "math.inf"),
+        ({"max_long": None}, "long_after=math.inf"),
+        ({"max_long": True}, "long_after=math.inf"),
     ],
     ids=str,
 )

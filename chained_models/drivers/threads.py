@@ -22,8 +22,9 @@ from ._steps import run
 
 logger = logging.getLogger("chained_models")
 
-MAX_THREADS = 64
-"""More than this many never helped, whatever the latency (see docs/design.md); lanes are usually the tighter limit."""
+MAX_THREADS = 512
+"""A net under the lanes, which are the limit. All lanes share it: were it as tight as they are, a few backends that hang, and
+whose threads nobody can take back, would keep all others waiting."""
 
 LINGER = 1.0
 """Seconds that a thread without work stays."""

@@ -172,6 +172,10 @@ class CallWork:
         """Nobody is told but receivers of `stale`."""
         return []
 
+    def line(self, save: CallHandle[Any], chain: Chain) -> Any:
+        """The chain that it halted."""
+        return chain.key
+
     def accepted(self, save: CallHandle[Any]) -> None:
         """From now on the chain can empty by itself."""
         save.calls._cleared = False

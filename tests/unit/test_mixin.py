@@ -800,6 +800,10 @@ def test_bound_is_for_the_present_context(backend: Scripted) -> None:
     assert len(backend.operations) == 1
 
 
+async def later(clash: Any) -> None:
+    """Nobody would await what it says."""
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -813,6 +817,8 @@ def test_bound_is_for_the_present_context(backend: Scripted) -> None:
         {"identity": ()},
         {"resource": ""},
         {"ordering_key": 5},
+        {"on_conflict": "rebase"},
+        {"on_conflict": later},
     ],
 )
 def test_options_that_make_no_sense(backend: Scripted, option: dict[str, Any]) -> None:

@@ -285,6 +285,9 @@ class ModelChain(Chain, Generic[T]):
                     adapter.assign(model, name, value)
                 except Exception as error:  # noqa: BLE001 - frozen, or a validator of the user's
                     refused[name] = error
+            origin = adapter.origin(model)
+            if origin is not None and origin.stored and self._port.is_home(model):  # else it would count as changed
+                adapter.stored(model, [name for name in names if name not in refused])
             facts.failed = {name: value for name, value in failed.items() if name not in names or name in refused}
         if refused:
             raise UsageError(

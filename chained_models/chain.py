@@ -199,7 +199,9 @@ class ModelChain(Chain, Generic[T]):
     @property
     def _key(self) -> Any:
         record = self._record
-        if record.unsettled or (record.chain_key is not None and self._host.chain_state(record.chain_key) is not None):
+        state = self._host.chain_state(record.chain_key)
+        halted: Any = None if state is None else state.halted
+        if record.unsettled or (halted is not None and halted.record.current() is record):
             return record.chain_key
         key = self._bound.ordering_key(self._port, self._model)
         return record if key is None else key

@@ -184,6 +184,10 @@ class CallWork:
         """Nobody is told but receivers of `stale`."""
         return []
 
+    def line(self, save: CallHandle[Any], chain: Chain) -> Any:
+        """The chain that it halted."""
+        return chain.key
+
     def accepted(self, save: CallHandle[Any]) -> None:
         """Nothing is counted."""
 

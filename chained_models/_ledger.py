@@ -187,7 +187,7 @@ class Ledger:
         if self.closed:
             raise DispatcherClosed
         together = (successor, *successor.riders)
-        effects = self.machine.follow_up(chain, successor)
+        effects = self.machine.follow_up(chain, successor, successor.work.line(successor, chain))
         for one in together:
             self._accepted(one)
         return effects

@@ -275,15 +275,15 @@ class Machine(Scheduler):
         chain.halted = None
         return self._offer(chain)
 
-    def follow_up(self, chain: Chain, save: Save) -> list[Effect]:
-        """Put the successor of the failed save in front of the halted chain, and go on."""
+    def follow_up(self, chain: Chain, save: Save, key: Hashable = None) -> list[Effect]:
+        """Put the successor of the save that halted `chain` in front of it, or of the chain of `key`, and go on."""
         riders, save.riders = save.riders, ()  # which it may find again when it starts
         for one in (*reversed(riders), save):
-            self.reserve(chain.key, chain.lane, one, front=True)
+            self.reserve(chain.key if key is None else key, chain.lane, one, front=True)
         for one in riders:
             self._move(one, Input.FILL)
         chain.halted = None
-        return self.fill(save)
+        return [*self.fill(save), *(self._offer(chain) if save.chain is not chain else [])]
 
     def lane_resumed(self, lane: LaneState[Chain]) -> list[Effect]:
         """There may be room again."""

@@ -184,6 +184,11 @@ class Records:
             random=random,
         )
 
+    def line(self, save: SaveHandle[Any], chain: Chain) -> Any:
+        """The chain that it halted, unless it has turned out since that the saves of its record stand in another one."""
+        record = save.record.current()
+        return record.chain_key if record.unsettled else chain.key
+
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""
         record = save.record.current()

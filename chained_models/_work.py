@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ._machine import Effect
+from ._machine import Chain, Effect
 from ._merge import Merged
 from .operation import Answer, Guarantee
 from .policies import Outcome, Verdict
@@ -38,6 +38,10 @@ class Work(Protocol):
 
     def ended_late(self, save: Any, answer: Answer) -> list[Effect]:
         """An attempt that no longer counts has succeeded after all."""
+        ...
+
+    def line(self, save: Any, chain: Chain) -> Any:
+        """The key of the chain in which `save` is to stand, that is sent again for the one which halted `chain`."""
         ...
 
     def accepted(self, save: Any) -> None:

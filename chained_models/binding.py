@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -128,7 +129,8 @@ def _checked(name: str, value: Any) -> Any:
             | ("on_conflict", OnConflict())
         ):
             return value
-        case "on_conflict", _ if callable(value):
+        # Not a coroutine function: what it says is needed at once.
+        case "on_conflict", _ if callable(value) and not inspect.iscoroutinefunction(value):
             return value
         case "max_pending", int() if not isinstance(value, bool) and value > 0:
             return value

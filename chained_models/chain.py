@@ -199,7 +199,9 @@ class ModelChain(Chain, Generic[T]):
     @property
     def _key(self) -> Any:
         record = self._record
-        if record.unsettled or (record.chain_key is not None and self._host.chain_state(record.chain_key) is not None):
+        state = self._host.chain_state(record.chain_key)
+        halted: Any = None if state is None else state.halted
+        if record.unsettled or (halted is not None and halted.record.current() is record):
             return record.chain_key
         key = self._bound.ordering_key(self._port, self._model)
         return record if key is None else key
@@ -285,6 +287,9 @@ class ModelChain(Chain, Generic[T]):
                     adapter.assign(model, name, value)
                 except Exception as error:  # noqa: BLE001 - frozen, or a validator of the user's
                     refused[name] = error
+            origin = adapter.origin(model)
+            if origin is not None and origin.stored and self._port.is_home(model):  # else it would count as changed
+                adapter.stored(model, [name for name in names if name not in refused])
             facts.failed = {name: value for name, value in failed.items() if name not in names or name in refused}
         if refused:
             raise UsageError(

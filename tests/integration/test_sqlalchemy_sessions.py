@@ -352,3 +352,24 @@ def test_what_one_database_was_sent_is_not_believed_of_another(engine: sa.Engine
         line.save().result(5)
     assert amounts() == [6, 6]
     other.dispose()
+
+
+def test_what_is_set_back_is_no_change(engine: sa.Engine, session: orm.Session) -> None:
+    """After `revert()` of an object in a Session neither we nor that Session would write anything."""
+    session.add(Book(title="a"))
+    session.commit()
+    book = session.get_one(Book, 1)
+    session.expire_on_commit = False
+    session.commit()
+    with orm.Session(engine) as other:
+        other.get_one(Book, 1).title = "theirs"
+        other.commit()
+    assert isinstance(book.save({"title": "ours"}).exception(10), Conflict)
+    book.refresh().result(10)
+    assert book.chain.unsaved_changes() == {"title": "ours"}
+    book.chain.revert()
+    assert (book.title, book.version, book.chain.unsaved_changes()) == ("theirs", 2, {})
+    statements = Statements(engine)
+    assert book.save(patch=True).result(10) is book
+    session.commit()
+    assert statements.seen == []

@@ -137,6 +137,8 @@ class LedgerRules:
             or save.replaced  # it went to the front, as is looked at there
         )
         assert first, f"V2: {save} overtakes one of {earlier}"
+        halted = [one.halted for one in self.ledger.machine if one.halted is not None and one.halted.record is record]
+        assert save.passes_halt or not halted, f"V2: {save} is sent although {halted} stops its chain"
         self.waiting.starts(save)
         error = save.orphaned
         if save.operation is None and error is None:
@@ -400,9 +402,10 @@ class LedgerRules:
         open_ones = [save for save in saves if save not in self.unfilled]
         before, self.running = self.running, []
         effects = self.ledger.give_up_all(saves, "closed")
+        if self.port.lane.renewing:
+            self.fresh = None
         effects += self.ledger.renewals_lost(self.port.lane, None)
         assert not self.port.lane.renewing, "RE4: the lane waits for what will not end"
-        self.fresh = None
         self.carry_out(effects)
         assert all(save.outcome is not None for save in open_ones), "V5: something is left"
         self.lost += before

@@ -29,6 +29,12 @@ def test_walks(hundred: int) -> None:
         walk(seed=100 * hundred + number, steps=80)
 
 
+@pytest.mark.parametrize("seed", [1880, 5171])
+def test_walks_that_once_led_astray(seed: int) -> None:
+    """A save that halted a shared chain is sent again after its record was merged with one that has another chain."""
+    walk(seed, steps=80)
+
+
 def test_closing_starts_nothing() -> None:
     """What waits for room in the lane is not sent when closing makes room: it has failed, and is settled by then."""
     rules = LedgerRules(Random(0))

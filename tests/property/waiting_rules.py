@@ -93,7 +93,8 @@ class WaitingRules:
         assert older.verb in WRITES and not older.force_insert, f"AL8: {older} cannot be superseded"
         assert newer.coalesce is Coalesce.LATEST, f"AL10: {newer} was not to coalesce"
         between = [one for one in accepted if one.outcome is None and one.chain is newer.chain and one is not newer]
-        between = [one for one in between if not one.passes_halt and one.idempotency_key == one.id]  # they are in front
+        # What is sent by now, or again, or passes a halt, stands in front.
+        between = [one for one in between if not (one.attempts or one.passes_halt) and one.idempotency_key == one.id]
         between = [one for one in between if self.place(older) < self.place(one) < newer.seq]
         assert not between, f"AL8: {between} stand between {older} and {newer}"
         self.places[newer] = self.place(older)

@@ -172,6 +172,25 @@ def test_the_ordering_key_puts_objects_in_one_chain() -> None:
     assert len(one.chain) == 0
 
 
+def test_an_object_without_unsettled_saves_leaves_the_chain_of_its_old_key() -> None:
+    """Its verbs are about the chain that its next save will be in, and touch nothing of what others have in the old one."""
+    dispatcher = Dispatcher("inline")
+    kind = baskets(Scripted(), dispatcher=dispatcher, ordering_key="name")
+    one, two = kind(name="x"), kind(name="x")
+    one.save()
+    two.chain.pause()
+    waiting = two.save()
+    one.name = "y"
+    one.chain.clear()
+    assert (waiting.outcome, len(one.chain), one.chain.paused) == (None, 0, False)
+    one.chain.pause()
+    held = one.save()
+    two.chain.resume()
+    assert (waiting.outcome, held.outcome) == (Outcome.SAVED, None)
+    one.chain.resume()
+    assert held.outcome is Outcome.SAVED
+
+
 def test_an_object_is_new_until_it_is_stored(kind: type[Basket], backend: Scripted) -> None:
     """One with an identity that the server gives is not."""
     basket = kind()

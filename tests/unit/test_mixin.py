@@ -509,6 +509,25 @@ def test_mark_saved_under_an_identity_that_is_known(backend: Scripted, dispatche
     assert not dispatcher._engine.ledger.machine.chains
 
 
+def test_a_retry_stands_where_the_saves_of_its_record_are(backend: Scripted, dispatcher: Dispatcher) -> None:
+    """The record of what halted a shared chain turns out to have another one: never two saves of it side by side."""
+    Basket.bind(backend, ordering_key=lambda basket: "cart" if basket.id is None else None)
+    backend.script = [InDoubt("lost")]
+    basket, neighbour, other = Basket(), Basket(), Basket(id=1)
+    basket.save()
+    behind = neighbour.save()
+    other.chain.pause()
+    waiting = other.save()
+    basket.id = 1
+    basket.chain.mark_saved()
+    again = neighbour.chain.retry()
+    assert (again.state, behind.outcome) == (SaveState.QUEUED, Outcome.SAVED)
+    assert [view.id for view in other.chain] == [again.id, waiting.id]
+    other.chain.resume()
+    assert (again.outcome, waiting.outcome) == (Outcome.SAVED, Outcome.SAVED)
+    assert not dispatcher._engine.ledger.machine.chains
+
+
 def test_what_a_retry_is_answered_reaches_the_saves_behind(backend: Scripted) -> None:
     """Those that waited behind the save that failed, and one that is made while it is sent again."""
     backend.script = [InDoubt("lost"), {"id": 1, "total": 99}]
@@ -781,6 +800,10 @@ def test_bound_is_for_the_present_context(backend: Scripted) -> None:
     assert len(backend.operations) == 1
 
 
+async def later(clash: Any) -> None:
+    """Nobody would await what it says."""
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -794,6 +817,8 @@ def test_bound_is_for_the_present_context(backend: Scripted) -> None:
         {"identity": ()},
         {"resource": ""},
         {"ordering_key": 5},
+        {"on_conflict": "rebase"},
+        {"on_conflict": later},
     ],
 )
 def test_options_that_make_no_sense(backend: Scripted, option: dict[str, Any]) -> None:

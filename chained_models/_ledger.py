@@ -179,12 +179,12 @@ class Ledger:
             effects = [*(self.cancel(save) or []), *effects]
         return [*effects, *self.machine.lift(chain)]
 
-    def retry(self, chain: Chain, successor: Handle[Any]) -> list[Effect]:
-        """Send the failed save of a halted chain again, as a new one in front of all others."""
+    def retry(self, chain: Chain, successor: Handle[Any], key: Hashable = None) -> list[Effect]:
+        """Send the failed save of a halted chain again, as a new one in front of it, or of the chain of `key`."""
         if self.closed:
             raise DispatcherClosed
         together = (successor, *successor.riders)
-        effects = self.machine.follow_up(chain, successor, successor.work.line(successor, chain))
+        effects = self.machine.follow_up(chain, successor, key)
         for one in together:
             self._accepted(one)
         return effects

@@ -182,12 +182,12 @@ class Ledger:
         cancelled = [self.cancel(save) or [] for save in reversed(saves)]
         return [effect for one in reversed(cancelled) for effect in one]
 
-    def retry(self, chain: Chain, successor: Handle[Any]) -> list[Effect]:
-        """Send the failed save of a halted chain again, as a new one in front of all others."""
+    def retry(self, chain: Chain, successor: Handle[Any], key: Hashable = None) -> list[Effect]:
+        """Send the failed save of a halted chain again, as a new one in front of it, or of the chain of `key`."""
         if self.closed:
             raise DispatcherClosed
         together = (successor, *successor.riders)
-        effects = self.machine.follow_up(chain, successor, successor.work.line(successor, chain))
+        effects = self.machine.follow_up(chain, successor, key)
         for one in together:
             self._accepted(one)
         return effects

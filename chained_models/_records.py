@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._coalescing import absorb, replaceable
-from ._dependencies import final, refuse_own_chain
+from ._dependencies import final, latest, refuse_own_chain
 from ._ledger import Ledger, saves_of
 from ._machine import Chain, Effect
 from ._merge import Facts
@@ -19,7 +19,7 @@ from ._record import Life, Record, Verb
 from ._resolve import Resolved
 from ._snapshot import MISSING
 from ._states import SaveState
-from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged
+from .exceptions import Abandoned, ChainFull, Conflict, Deleted, DispatcherClosed, Gone, IdentityChanged, UsageError
 from .handle import SaveHandle
 from .operation import Answer, Guarantee, Method
 from .policies import Coalesce, OnFailure, Outcome, Ruling, Verdict, judge, rule_for
@@ -185,9 +185,21 @@ class Records:
         )
 
     def line(self, save: SaveHandle[Any], chain: Chain) -> Any:
-        """The chain that it halted, unless it has turned out since that the saves of its record stand in another one."""
+        """The chain that it halted, unless it has turned out since that the saves of its record stand in another one.
+
+        Raises:
+            UsageError: In front of that one it would wait for what stands behind it.
+        """
         record = save.record.current()
-        return record.chain_key if record.unsettled else chain.key
+        key = record.chain_key if record.unsettled else chain.key
+        there = self._machine.chains.get(key)
+        for parent in map(latest, save.after):
+            if parent.chain is there and parent.outcome is None:
+                raise UsageError(
+                    f"save {save.seq} waits for save {parent.seq}, which is now queued in the same chain, and would go in "
+                    "front of it; retry it when that one has ended"
+                )
+        return key
 
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""

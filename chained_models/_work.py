@@ -41,7 +41,7 @@ class Work(Protocol):
         ...
 
     def line(self, save: Any, chain: Chain) -> Any:
-        """The key of the chain in which `save` is to stand, that is sent again for the one which halted `chain`."""
+        """The key of the chain in which that is to stand which is sent again for `save`, that halted `chain`."""
         ...
 
     def accepted(self, save: Any) -> None:

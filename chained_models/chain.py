@@ -170,6 +170,9 @@ class Chain:
 
         Returns:
             The new handle; None if the chain is not halted.
+
+        Raises:
+            UsageError: It waits for a save that has come to be queued in the same chain; retry it when that one has ended.
         """
         return self._host.retry(self._key)
 

@@ -187,10 +187,11 @@ class Dispatcher:
             chain: Any = self.chain_state(key)
             if chain is None or chain.halted is not halted:
                 return None  # another thread was first
+            line = halted.work.line(halted, chain)  # which may refuse it, before anything has changed
             successor: SaveHandle[Any] = halted.work.successor(halted)
             halted.retried_by = successor
             successor.waits = len(successor.after)
-            effects = ledger.retry(chain, successor)
+            effects = ledger.retry(chain, successor, line)
         self._engine.run(effects)
         self._intake.wait_for(successor, successor.after)
         return successor

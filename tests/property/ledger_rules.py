@@ -34,6 +34,7 @@ from chained_models.exceptions import (
     Rejected,
     Unauthenticated,
     Unavailable,
+    UsageError,
 )
 from chained_models.handle import SaveHandle
 from chained_models.operation import Answer, Guarantee, Method
@@ -387,13 +388,17 @@ class LedgerRules:
         halted = [chain for chain in self.ledger.machine if chain.halted is not None]
         if halted:
             chain = self.pick(halted)
+            try:
+                line = self.work.line(chain.halted, chain)
+            except UsageError:
+                return
             successor = self.work.successor(chain.halted)
             if chain.halted in self.maybe:
                 self.maybe.add(successor)
             self.accepted.append(successor)
             chain.halted.retried_by = successor
             self.waiting.sent_again(successor, chain.halted)
-            self.carry_out(self.ledger.retry(chain, successor))
+            self.carry_out(self.ledger.retry(chain, successor, line))
 
     def give_up_all(self) -> None:
         """Close the dispatcher, or lose its loop."""

@@ -43,6 +43,7 @@ from chained_models import (
     Unauthenticated,
     UnsupportedBackend,
     UnsupportedModel,
+    UsageError,
 )
 from chained_models.backends.memory import MemoryBackend
 from chained_models.backends.rest import RestBackend
@@ -525,6 +526,25 @@ def test_a_retry_stands_where_the_saves_of_its_record_are(backend: Scripted, dis
     assert [view.id for view in other.chain] == [again.id, waiting.id]
     other.chain.resume()
     assert (again.outcome, waiting.outcome) == (Outcome.SAVED, Outcome.SAVED)
+    assert not dispatcher._engine.ledger.machine.chains
+
+
+def test_a_retry_does_not_go_in_front_of_what_it_waits_for(backend: Scripted, dispatcher: Dispatcher) -> None:
+    """Its record has turned out to be that of a parent which is queued again: refused, and possible once that has ended."""
+    Basket.bind(backend, ordering_key=lambda basket: "cart" if basket.id is None else None, on_failure=OnFailure.HALT)
+    backend.script = [Rejected("no")]
+    parent, child, neighbour = Basket(id=1), Basket(), Basket()
+    failed = child.save(after=[parent.save()])
+    child.id = 1
+    child.chain.mark_saved()
+    parent.chain.pause()
+    first = parent.chain.retry()
+    with pytest.raises(UsageError, match="retry it when"):
+        neighbour.chain.retry()
+    assert neighbour.chain.halted is failed
+    parent.chain.resume()
+    assert first.outcome is Outcome.SAVED
+    assert neighbour.chain.retry().outcome is Outcome.SAVED
     assert not dispatcher._engine.ledger.machine.chains
 
 

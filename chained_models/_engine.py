@@ -22,10 +22,11 @@ from ._deciding import Deciding
 from ._flushing import unfinished
 from ._jobs import Jobs, following, raise_interrupt, start
 from ._lane import Lane, LaneState, Renew, Signal
-from ._ledger import Ledger
+from ._ledger import Ledger, saves_of
 from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
 from ._merge import Merged
 from ._pace import Rest, Unrest
+from ._states import SaveState
 from ._vigil import Vigil
 from ._waiting import Patience
 from ._why import reasons, sentence
@@ -356,6 +357,15 @@ class Engine:
         with self.deciding as ledger:
             parts = reasons(save, ledger.machine.now)
         return sentence(parts)
+
+    def look(self, key: Any) -> list[tuple[Any, SaveState, int, str | None]]:
+        """The unsettled saves of a chain: the state of each, its attempts, and why it waits. Torn apart they would contradict."""
+        with self.deciding as ledger:
+            chain = ledger.machine.chains.get(key)
+            saves = [] if chain is None else saves_of(chain)
+            seen = [(save, save.state, save.attempts, reasons(save, ledger.machine.now)) for save in saves]
+        words = [(sentence(parts) or "").removeprefix("is ") or None for *_, parts in seen]
+        return [(save, state, attempts, why) for (save, state, attempts, _), why in zip(seen, words, strict=True)]
 
     def abandon_all(self, cause: str, driver: Driver | None = None) -> None:
         """Settle everything, or everything of one driver: it will not be carried out."""

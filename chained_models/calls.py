@@ -267,7 +267,8 @@ class CallChain(Chain):
     # Looking
 
     def __iter__(self) -> Iterator[CallView]:  # type: ignore[override]
-        return iter([CallView(one.id, one.name, one.state, one.attempts, one.why_waiting) for one in self._unsettled()])
+        seen: Any = self._host.look(self)
+        return iter([CallView(one.id, one.name, state, tries, why) for one, state, tries, why in seen])
 
     def _unsettled(self) -> list[CallHandle[Any]]:
         calls: list[Any] = self._host.pending(self)

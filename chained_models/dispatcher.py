@@ -20,6 +20,7 @@ from ._machine import Effect
 from ._merge import Facts
 from ._port import Port
 from ._record import Verb
+from ._states import SaveState
 from ._waiting import Patience
 from .binding import Bound
 from .chain import Chain, ModelChain
@@ -146,6 +147,10 @@ class Dispatcher:
             chain = self.chain_state(key)
             saves: list[Any] = [] if chain is None else list(chain.saves.values())
             return saves
+
+    def look(self, key: Any) -> list[tuple[SaveHandle[Any], SaveState, int, str | None]]:
+        """The unsettled saves of a chain, in order: the state of each, its attempts, and why it waits; all of one moment."""
+        return self._engine.look(key)
 
     def pause(self, key: Any, lane: LaneState[ChainState]) -> None:
         """Start nothing in this chain until it is resumed."""

@@ -56,6 +56,22 @@ def test_a_view_is_always_true_and_has_a_length(kind: type[Basket]) -> None:
     assert basket.chain
 
 
+def test_iterating_shows_one_moment(kind: type[Basket]) -> None:
+    """What happens while words are found for the first saves does not show in the later ones."""
+
+    class Telling(int):
+        def __repr__(self) -> str:
+            basket.chain.resume()
+            return super().__repr__()
+
+    basket = kind(id=Telling(7))
+    basket.chain.pause()
+    for _ in range(4):
+        basket.save()
+    assert [save.state for save in basket.chain] == [SaveState.QUEUED] * 4
+    assert list(basket.chain) == []
+
+
 def test_iterating_shows_what_is_unsettled(kind: type[Basket]) -> None:
     """In order, frozen as it was when it was looked at."""
     basket = kind()

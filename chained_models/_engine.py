@@ -66,6 +66,8 @@ class Engine:
         self.announcer = announcer
         self.patience = Patience(drivers, announcer)
         self.vigil = Vigil(self.deciding, self.ledger, stuck_after, partial(announcer.tell, "stuck"))
+        self.random = random
+        """Gives numbers from 0 up to 1, to spread retries."""
         self._lanes: weakref.WeakValueDictionary[int, LaneState[Chain]] = weakref.WeakValueDictionary()
 
     def lane_state(self, lane: Lane) -> LaneState[Chain]:
@@ -180,7 +182,7 @@ class Engine:
         can_renew = isinstance(error, Unauthenticated) and save.port.can_renew
         with self.deciding as ledger:
             effects, verdict, current = ledger.completed(
-                save, token, answer, error, guarantee, random(), can_renew=can_renew
+                save, token, answer, error, guarantee, self.random(), can_renew=can_renew
             )
         if not current:
             self.announcer.tell("stale", save, error=error)

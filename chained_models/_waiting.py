@@ -76,7 +76,8 @@ class Patience:
         driver: Driver = handle.port.driver
         if self._announcer.receiving or any(one.owns_thread() for one in handle.drivers):
             raise WouldDeadlock
-        ends = math.inf if timeout is None else time.monotonic() + timeout
+        now = _clock(driver)
+        ends = math.inf if timeout is None else now() + timeout
         deliveries, condition = self._announcer.deliveries, handle._condition
         with deliveries.waking(_notifying(condition)):
             while True:
@@ -87,13 +88,12 @@ class Patience:
                 if handle.done():
                     handle.work.catch_up(handle)
                     return True
-                left = ends - time.monotonic()
+                left = ends - now()
                 if left <= 0:
                     return False
                 with condition:
                     if not handle.done() and not deliveries.has_calls:
-                        pause, its = min(pauses, key=_soonest, default=(LOOK_UP, driver))
-                        its.wait(condition, min(pause, left))
+                        _nap(condition, pauses, left, driver)
 
     async def wait_async(self, handle: Handle[Any]) -> None:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
@@ -118,6 +118,9 @@ class Patience:
                 self._announcer.rescue()
                 if handle.done():
                     break
+                if pause is not None and min(pauses, key=_soonest)[1].skip_ahead(pause):
+                    await asyncio.sleep(0)
+                    continue
                 if foreign:
                     pause = LOOK_UP if pause is None else min(LOOK_UP, pause)
                 with contextlib.suppress(TimeoutError):
@@ -137,7 +140,9 @@ class Patience:
             Whether the end was reached before the time was over, and what cannot move by itself.
         """
         self.check()
-        ends = math.inf if timeout is None else time.monotonic() + timeout
+        first = next(iter(self._drivers), None)
+        now = _clock(first)
+        ends = math.inf if timeout is None else now() + timeout
         deliveries = self._announcer.deliveries
         with self._news:
             self._flushing += 1
@@ -153,22 +158,32 @@ class Patience:
                     catch_up_here()
                     if not moving:
                         return True, held
-                    left = ends - time.monotonic()
+                    left = ends - now()
                     if left <= 0:
                         return False, held
                     with self._news:
                         if self._changes == seen and not deliveries.has_calls:
-                            self._nap(pauses, min(left, LOOK_UP))
+                            _nap(self._news, pauses, left, first)
         finally:
             with self._news:
                 self._flushing -= 1
 
-    def _nap(self, pauses: list[tuple[float, Driver]], most: float) -> None:
-        if not pauses:
-            self._news.wait(most)
-            return
-        pause, driver = min(pauses, key=_soonest)
-        driver.wait(self._news, min(pause, most))
+
+def _clock(driver: Driver | None) -> Callable[[], float]:
+    """What those who wait for that driver count their seconds by: the real time, if that is what passes."""
+    return time.monotonic if driver is None or not driver.skip_ahead(0) else driver.now
+
+
+def _nap(
+    condition: threading.Condition, pauses: list[tuple[float, Driver]], left: float, otherwise: Driver | None
+) -> None:
+    """Wait, with the condition held, until it is notified, something is due, or nobody waits any more."""
+    pause, driver = min(pauses, key=_soonest, default=(math.inf, otherwise))
+    seconds = min(pause, left)
+    if driver is None:
+        condition.wait(min(seconds, LOOK_UP))
+    elif not driver.skip_ahead(seconds):
+        driver.wait(condition, min(seconds, LOOK_UP))
 
 
 def _soonest(pause: tuple[float, Driver]) -> float:

@@ -254,6 +254,37 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
     return Bound(binding, resource, adapter, registered, server_given)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Everywhere:
+    """Where the models of the whole process are saved instead of where their classes say: for tests."""
+
+    backend: Any
+    """None: each to its own."""
+    dispatcher: Dispatcher
+
+
+_everywhere: Everywhere | None = None
+
+
+def everywhere() -> Everywhere | None:
+    """The rebinding of the whole process, if there is one now."""
+    return _everywhere
+
+
+@contextlib.contextmanager
+def rebound_everywhere(backend: Any, dispatcher: Dispatcher) -> Iterator[None]:
+    """While open, every model of this process is saved by that dispatcher, and to that backend unless it is None.
+
+    In all threads and contexts, and whatever their classes, and `bound()`, say.
+    """
+    global _everywhere  # noqa: PLW0603 - one process, one test at a time
+    before, _everywhere = _everywhere, Everywhere(backend, dispatcher)
+    try:
+        yield
+    finally:
+        _everywhere = before
+
+
 _rebound: contextvars.ContextVar[Mapping[type, Any] | None] = contextvars.ContextVar(
     "chained_models_rebound", default=None
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._dependencies import After
 from ._record import Verb
-from .binding import Binding, Bound, backend_in_context, rebound, resolve
+from .binding import Binding, Bound, backend_in_context, everywhere, rebound, resolve
 from .chain import ModelChain
 from .exceptions import InvalidOption, ReservedName
 from .policies import Coalesce, ConflictRule, FailureRule, Overflow, RetryPolicy
@@ -281,10 +281,16 @@ def _target(model: ChainedSaveMixin) -> tuple[Bound, Any]:
     cls = type(model)
     backend = backend_in_context(cls)
     bound = _bound_of(cls, backend)
+    rebinding = everywhere()
+    if rebinding is not None and rebinding.backend is not None:
+        return bound, rebinding.backend
     return bound, bound.binding.backend if backend is None else backend
 
 
 def _dispatcher_of(bound: Bound) -> Dispatcher:
+    rebinding = everywhere()
+    if rebinding is not None:
+        return rebinding.dispatcher
     return bound.binding.dispatcher or default_dispatcher()
 
 

@@ -234,6 +234,10 @@ class Driver(Protocol):
         """Wait for a notification, or until the seconds have passed on this driver's clock; the condition is held."""
         ...
 
+    def skip_ahead(self, seconds: float) -> bool:
+        """Let the seconds pass at once, where one would wait for them. False if it passes by itself here."""
+        ...
+
     def rest(self) -> None:
         """There is nothing to do: let idle threads go."""
         ...

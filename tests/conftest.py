@@ -1,11 +1,19 @@
-"""Hypothesis profiles: ``default`` for every run, ``thorough`` (HYPOTHESIS_PROFILE=thorough) for a long look."""
+"""Hypothesis profiles: ``default`` for every run, ``thorough`` (HYPOTHESIS_PROFILE=thorough) for a long look. Options."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from .campaigns.campaign import add_options
 
 settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, for options must be known before the folder of the campaigns is looked at."""
+    add_options(parser)

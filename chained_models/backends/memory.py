@@ -1,6 +1,6 @@
 """A backend in memory: real identities, real versions, latency and faults on request. For trying things out, and for tests.
 
-It remembers the latest idempotency keys, and refuses stale versions.
+Unless told otherwise, it remembers the latest idempotency keys, and refuses stale versions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["MemoryBackend"]
 
 
 KEYS_REMEMBERED = 10_000
-"""So many of the latest idempotency keys are known again."""
+"""So many of the latest idempotency keys are known again, unless it is told otherwise."""
 
 
 @dataclass(slots=True)
@@ -42,22 +42,29 @@ class MemoryBackend:
 
     Args:
         lane: How many saves may be in flight at once.
+        guarantee: What it offers; without IDEMPOTENT (or TRANSACTIONAL) it knows no key again, without FENCED it has no
+            versions.
+        keys_remembered: So many of the latest idempotency keys are known again, if any are.
         latency: Called with each operation before it is carried out, so that it may sleep, or wait for an event.
         fault: Called with each operation; an exception that it returns is raised instead of carrying it out.
         lose_answer: Called with each operation; an exception that it returns is raised *after* it was carried out.
     """
 
-    guarantee = Guarantee.IDEMPOTENT | Guarantee.FENCED
-
     def __init__(
         self,
         *,
         lane: Lane | None = None,
+        guarantee: Guarantee = Guarantee.IDEMPOTENT | Guarantee.FENCED,
+        keys_remembered: int = KEYS_REMEMBERED,
         latency: Callable[[Operation], object] | None = None,
         fault: Callable[[Operation], BaseException | None] | None = None,
         lose_answer: Callable[[Operation], BaseException | None] | None = None,
     ) -> None:
         self.lane = Lane() if lane is None else lane
+        self.guarantee = guarantee
+        self._knows_keys = bool(guarantee & (Guarantee.IDEMPOTENT | Guarantee.TRANSACTIONAL))
+        self._has_versions = bool(guarantee & Guarantee.FENCED)
+        self._most_keys = keys_remembered if self._knows_keys else 0
         self.latency = latency
         self.fault = fault
         self.lose_answer = lose_answer
@@ -82,7 +89,7 @@ class MemoryBackend:
             if answer is None or operation.method is Method.READ:
                 answer = self._apply(operation)
                 self._answers[operation.idempotency_key] = answer
-                if len(self._answers) > KEYS_REMEMBERED:
+                if len(self._answers) > self._most_keys:
                     self._answers.popitem(last=False)
         error = None if self.lose_answer is None else self.lose_answer(operation)
         if error is not None:
@@ -115,8 +122,8 @@ class MemoryBackend:
                 return Answer()
             raise Gone(f"there is no {operation.key} here")
         if operation.method is Method.READ:
-            return Answer(copy.deepcopy(row.values), operation.identity, row.version)
-        if operation.version is not None and operation.version != row.version:
+            return Answer(copy.deepcopy(row.values), operation.identity, self._shown(row))
+        if self._has_versions and operation.version is not None and operation.version != row.version:
             raise Conflict(f"{operation.key} has version {row.version}, not {operation.version}")
         if operation.method is Method.DELETE:
             del collection.rows[operation.identity]
@@ -126,10 +133,12 @@ class MemoryBackend:
             written = {name: value for name, value in written.items() if name in operation.changed}
             written = {**row.values, **written}
         collection.rows[operation.identity] = row = _Row(written, row.version + 1)
-        return Answer(version=row.version)
+        return Answer(version=self._shown(row))
 
-    @staticmethod
-    def _create(collection: _Collection, operation: Operation, names: tuple[str, ...]) -> Answer:
+    def _shown(self, row: _Row) -> int | None:
+        return row.version if self._has_versions else None
+
+    def _create(self, collection: _Collection, operation: Operation, names: tuple[str, ...]) -> Answer:
         values = copy.deepcopy(dict(operation.values))
         given = [values.get(name) for name in names]
         if None not in given:
@@ -141,5 +150,5 @@ class MemoryBackend:
         else:
             identity = next(number for number in collection.numbers if number not in collection.rows)
             values[names[0]] = identity
-        collection.rows[identity] = _Row(values)
-        return Answer({name: values[name] for name in names}, version=1)
+        collection.rows[identity] = row = _Row(values)
+        return Answer({name: values[name] for name in names}, version=self._shown(row))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
-from ..protocols import Job
+from ..protocols import Job, Steps
+
+Park: TypeAlias = Callable[[Steps, Any], bool]
+"""Given steps and what a call returned to them: whether that is no result yet, so that they are kept for later."""
 
 
-def run(job: Job) -> Iterable[Job]:
-    """Run a job to its end in this thread and in its own context; returns the jobs to run next."""
-    return job.context.run(_run, job)
+def run(job: Job, park: Park | None = None) -> Iterable[Job]:
+    """Run a job in this thread and in its own context, to its end or until it is parked; returns the jobs to run next."""
+    return job.context.run(_run, job, park)
 
 
-def _run(job: Job) -> Iterable[Job]:
+def _run(job: Job, park: Park | None) -> Iterable[Job]:
     steps = job.steps()
     try:
         call, _ = next(steps)
@@ -22,6 +26,8 @@ def _run(job: Job) -> Iterable[Job]:
             except BaseException as error:  # noqa: BLE001 - the steps decide, and settle the save in every case
                 call, _ = steps.throw(leaked(error) if isinstance(error, GeneratorExit) else error)
             else:
+                if park is not None and park(steps, result):
+                    return ()
                 call, _ = steps.send(result)
     except StopIteration as stop:
         following: Iterable[Job] = stop.value

@@ -179,6 +179,9 @@ class AsyncioDriver:
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         condition.wait(seconds)
 
+    def skip_ahead(self, seconds: float) -> bool:
+        return False
+
     def rest(self) -> None:
         """Tasks end by themselves; the background loop stays, for the backend's connections belong to it."""
 

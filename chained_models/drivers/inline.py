@@ -119,6 +119,9 @@ class InlineDriver:
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         self.clock.wait(condition, seconds)
 
+    def skip_ahead(self, seconds: float) -> bool:
+        return False
+
     def rest(self) -> None:
         """Nothing runs by itself."""
 
@@ -141,8 +144,11 @@ class InlineDriver:
                     job = here.jobs.popleft() if here.jobs else self._left.popleft()
                 except IndexError:  # pragma: no cover - another thread took the last one left over
                     break
-                here.jobs.extend(run(job))
+                here.jobs.extend(self._run(job))
         finally:
             here.working = False
             self._left.extend(here.jobs)
             here.jobs.clear()
+
+    def _run(self, job: Job) -> Iterable[Job]:
+        return run(job)

@@ -182,6 +182,9 @@ class ThreadsDriver:
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         condition.wait(seconds)
 
+    def skip_ahead(self, seconds: float) -> bool:
+        return False
+
     def rest(self) -> None:
         """Let idle threads go now instead of later."""
         with self._work:

@@ -150,6 +150,9 @@ class HandDriver(ByHand):
     def wait(self, condition: Any, seconds: float | None) -> None:
         raise AssertionError("nothing would ever end this wait: time moves by hand")
 
+    def skip_ahead(self, seconds: float) -> bool:
+        return False
+
     def rest(self) -> None:
         """Nothing runs by itself."""
 

@@ -1,0 +1,400 @@
+"""Backends that do what a test says: hold, release, fail, delay, answer late, lose the answer, crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from .._lane import Lane
+from ..backends.memory import KEYS_REMEMBERED, MemoryBackend
+from ..exceptions import InDoubt, InvalidOption, Unavailable
+from ..handle import SaveHandle
+from ..mixin import ChainedSaveMixin
+from ..operation import Answer, Guarantee, Method, Operation
+from ..registry import model as registered_model
+from .driver import Suspension, suspension
+
+__all__ = ["AsyncScriptedBackend", "Flight", "Rule", "ScriptedBackend", "Which"]
+
+Which: TypeAlias = Method | type | ChainedSaveMixin | SaveHandle[Any] | Callable[[Operation], bool]
+"""What a rule is about: a method, a class of models, one model, one save, or whatever a function of the operation says."""
+
+
+class Flight:
+    """One attempt, as the backend has seen it. While it is held, a test decides how it goes on.
+
+    Attributes:
+        operation: What was asked for, as it was then.
+        began: When the attempt began, as a tick of the backend.
+        applied: When it took effect: once, unless the network delivered it twice; never, if it was refused.
+        ended: When the attempt got its answer or its error; None while it is held.
+        error: What the attempt got instead of an answer.
+    """
+
+    def __init__(self, backend: ScriptedBackend, operation: Operation) -> None:
+        self.operation = dataclasses.replace(operation)
+        self.began = backend.tick()
+        self.applied: list[int] = []
+        self.ended: int | None = None
+        self.error: BaseException | None = None
+        self.seconds: float | None = None
+        """After so many seconds it is answered by itself; None for never."""
+        self._backend = backend
+        self._reply: Callable[[], Answer] | None = None
+        self._answer: Answer | None = None
+        self._over = threading.Event()
+        self._wakers: list[Callable[[], object]] = []
+
+    def __repr__(self) -> str:
+        operation = self.operation
+        how = "held" if self.ended is None else "answered" if self.error is None else type(self.error).__name__
+        applied = f", applied {len(self.applied)} times" if len(self.applied) != 1 else ", applied"
+        return f"<Flight {operation.method.value} {operation.seq} of {operation.key}, attempt {operation.attempt}: {how}{applied}>"
+
+    @property
+    def held(self) -> bool:
+        """Whether it has not ended."""
+        return self.ended is None
+
+    def apply(self) -> None:
+        """The request reaches the backend, whatever becomes of the answer. A second time, if it was there already."""
+        reply = self._backend.carry_out(self)
+        if self._reply is None:
+            self._reply = reply
+
+    def answer(self) -> None:
+        """The answer (or the refusal) reaches the client; the request is applied first, if it was not. Nothing if it ended."""
+        if self._reply is None:
+            self.apply()
+        reply = self._reply
+        assert reply is not None
+        try:
+            answer = reply()
+        except BaseException as error:  # noqa: BLE001 - the client gets what the backend raised
+            self._end(None, error)
+        else:
+            self._end(answer, None)
+
+    def fail(self, error: BaseException) -> None:
+        """The client gets this error; the request is not applied, unless it was."""
+        self._end(None, error)
+
+    def lose(self, error: BaseException | None = None) -> None:
+        """The request is applied, if it was not; the client never learns of it, and gets this error (default: InDoubt)."""
+        if self._reply is None:
+            self.apply()
+        self._end(None, InDoubt("the answer was lost") if error is None else error)
+
+    def drop(self) -> None:
+        """The request is lost on the way; the client cannot know, and gets InDoubt."""
+        self._end(None, InDoubt("the request was lost"))
+
+    def _end(self, answer: Answer | None, error: BaseException | None) -> None:
+        with self._backend.lock:
+            if self.ended is not None:
+                return
+            self.ended = self._backend.tick()
+            self._answer, self.error = answer, error
+            wakers, self._wakers = self._wakers, []
+        self._over.set()
+        for wake in wakers:
+            wake()
+
+    def say(self) -> Answer:
+        """What the attempt gets."""
+        if self.error is not None:
+            raise self.error
+        assert self._answer is not None
+        return self._answer
+
+    # Until it has ended
+
+    def when_over(self, wake: Callable[[], object]) -> None:
+        """Call `wake` when it has ended, at once if it has."""
+        with self._backend.lock:
+            if self.ended is None:
+                self._wakers.append(wake)
+                return
+        wake()
+
+    def suspend(self, suspended: Suspension) -> None:
+        """Leave the attempt to the driver until it has ended, by virtual time."""
+        if self.seconds is not None:
+            suspended.after(self.seconds, self.answer)
+        self.when_over(lambda: suspended.end(self.say))
+
+    def block(self) -> None:
+        """Hold the thread until it has ended, by real time."""
+        if not self._over.wait(self.seconds):
+            self.answer()
+
+    async def sleep(self) -> None:
+        """Hold the coroutine until it has ended, by real time."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        self.when_over(lambda: loop.is_closed() or loop.call_soon_threadsafe(over.set))
+        try:
+            await asyncio.wait_for(over.wait(), self.seconds)
+        except TimeoutError:
+            self.answer()
+
+
+class Rule:
+    """What the backend does with the operations that it is about. Made by the verbs of :class:`ScriptedBackend`."""
+
+    def __init__(self, which: tuple[Which, ...], act: Callable[[Flight], object], times: int | None, skip: int) -> None:
+        if times is not None and times < 1:
+            raise InvalidOption(f"times={times!r}: 1 or more, or None for as long as the rule stands")
+        if skip < 0:
+            raise InvalidOption(f"skip={skip!r}: 0 or more")
+        self.which = which
+        self.left = times
+        self._act = act
+        self._skip = skip
+
+    def takes(self, operation: Operation) -> bool:
+        """Whether it is about this operation, which counts towards `skip` and `times`."""
+        if self.left == 0 or not matches(operation, self.which):
+            return False
+        if self._skip:
+            self._skip -= 1
+            return False
+        if self.left is not None:
+            self.left -= 1
+        return True
+
+    def act(self, flight: Flight) -> None:
+        """Do it."""
+        self._act(flight)
+
+    def stop(self) -> None:
+        """It takes no more operations."""
+        self.left = 0
+
+
+def matches(operation: Operation, which: tuple[Which, ...]) -> bool:
+    """Whether the operation is what all of these ask for."""
+    return all(_is_about(operation, one) for one in which)
+
+
+def _is_about(operation: Operation, which: Which) -> bool:
+    match which:
+        case Method():
+            return operation.method is which
+        case SaveHandle():
+            return _belongs_to(operation, which)
+        case type():
+            return issubclass(registered_model(operation.model).type, which)
+        case ChainedSaveMixin():
+            save = which.chain.in_flight
+            return save is not None and _belongs_to(operation, save)
+        case _ if callable(which):
+            return which(operation)
+    raise InvalidOption(f"{which!r}: a Method, a class of models, a model, a save or a function of the operation")
+
+
+def _belongs_to(operation: Operation, save: SaveHandle[Any]) -> bool:
+    """Whether it is an attempt of that save, or what it asks after a conflict."""
+    return operation.idempotency_key == save.idempotency_key or operation.id.partition("-read-")[0] == save.id
+
+
+class ScriptedBackend(MemoryBackend):
+    """Stores models in memory, and answers how and when a test says. Without a script it answers at once.
+
+    The first rule that is about an operation decides; of two, the one that was given last. Rules and verbs may be used
+    from any thread. With a :class:`~chained_models.testing.SteppedDriver` (so in a
+    :class:`~chained_models.testing.Harness`) a held attempt blocks nothing, and seconds are virtual; with other drivers it
+    blocks the thread that works for it, and seconds are real.
+
+    Args:
+        guarantee: What it offers, and keeps; PLAIN if left out.
+        lane: How many saves may be in flight at once.
+        keys_remembered: So many of the latest idempotency keys are known again, if any are.
+
+    Attributes:
+        ledger: Every attempt that it has seen, in the order in which they came.
+    """
+
+    def __init__(
+        self,
+        *,
+        guarantee: Guarantee = Guarantee.PLAIN,
+        lane: Lane | None = None,
+        keys_remembered: int = KEYS_REMEMBERED,
+    ) -> None:
+        super().__init__(lane=lane, guarantee=guarantee, keys_remembered=keys_remembered)
+        self.ledger: list[Flight] = []
+        self.lock = threading.RLock()
+        self._rules: list[Rule] = []
+        self._holds: list[Rule] = []
+        self._down = False
+        self._writes = 0
+        self._ticks: Iterator[int] = itertools.count(1)
+
+    # What it has seen
+
+    @property
+    def held(self) -> list[Flight]:
+        """The attempts that have not ended, in the order in which they came."""
+        return [flight for flight in self.ledger if flight.held]
+
+    @property
+    def seen(self) -> list[Operation]:
+        """Every operation that it was asked for, attempts of the same save one by one."""
+        return [flight.operation for flight in self.ledger]
+
+    @property
+    def applied(self) -> list[Operation]:
+        """The operations that took effect, in the order in which they did; one that was applied twice is there twice."""
+        effects = [(tick, flight.operation) for flight in list(self.ledger) for tick in flight.applied]
+        return [operation for _, operation in sorted(effects, key=lambda effect: effect[0])]
+
+    def tick(self) -> int:
+        """The next moment: what is seen, applied and answered is numbered, so that it can be compared."""
+        return next(self._ticks)
+
+    # What it is to do
+
+    def hold(self, *which: Which, times: int | None = None, skip: int = 0) -> Rule:
+        """Attempts from now on do not end, until they are released.
+
+        Args:
+            *which: What they must be, all of it; nothing for any attempt. A :class:`Method`, a class of models, a model, a
+                save, or a function of the operation.
+            times: So many of them; None for all.
+            skip: After so many of them.
+        """
+        rule = self._rule(which, _leave, times, skip)
+        self._holds.append(rule)
+        return rule
+
+    def release(self, *which: Which) -> None:
+        """Answer what is held, and hold no more of it.
+
+        Args:
+            *which: As for :meth:`hold`; nothing for all that is held.
+        """
+        with self.lock:
+            for rule in [rule for rule in self._holds if not which or rule.which == which]:
+                rule.stop()
+                self._holds.remove(rule)
+        for flight in self.held:
+            if matches(flight.operation, which):
+                flight.answer()
+
+    def fail(
+        self, error: BaseException | type[BaseException], *which: Which, times: int | None = 1, skip: int = 0
+    ) -> Rule:
+        """Attempts get this error, and are not applied; which and how many, as for :meth:`hold`."""
+        return self._rule(which, lambda flight: flight.fail(error() if isinstance(error, type) else error), times, skip)
+
+    def delay(self, seconds: float, *which: Which, times: int | None = None, skip: int = 0) -> Rule:
+        """Attempts take so long: the request is on the way until then, is applied, and answered at once."""
+        return self._rule(which, lambda flight: _take(flight, seconds), times, skip)
+
+    def answer_late(self, seconds: float, *which: Which, times: int | None = 1, skip: int = 0) -> Rule:
+        """Attempts are applied at once, and answered so much later; past their timeout nobody waits for it any more."""
+
+        def act(flight: Flight) -> None:
+            flight.apply()
+            _take(flight, seconds)
+
+        return self._rule(which, act, times, skip)
+
+    def lose(self, *which: Which, error: BaseException | None = None, times: int | None = 1, skip: int = 0) -> Rule:
+        """Attempts are applied, and get this error (default: InDoubt) instead of an answer."""
+        return self._rule(which, lambda flight: flight.lose(error), times, skip)
+
+    def crash(self, *, forget: bool = False) -> None:
+        """Be gone, until :meth:`restart`: what is held ends in doubt, what comes is Unavailable.
+
+        Args:
+            forget: Whether it loses its memory of idempotency keys.
+        """
+        with self.lock:
+            self._down = True
+            if forget:
+                self._answers.clear()
+        for flight in self.held:
+            flight.drop()
+
+    def restart(self) -> None:
+        """Be there again, with all that was applied."""
+        self._down = False
+
+    def _rule(self, which: tuple[Which, ...], act: Callable[[Flight], object], times: int | None, skip: int) -> Rule:
+        rule = Rule(which, act, times, skip)
+        with self.lock:
+            self._rules.append(rule)
+        return rule
+
+    # Carrying out
+
+    def execute(self, operation: Operation) -> Any:
+        flight = self._begin(operation)
+        if flight.held:
+            suspended = suspension()
+            if suspended is not None:
+                flight.suspend(suspended)
+                return suspended
+            flight.block()
+        return flight.say()
+
+    def _begin(self, operation: Operation) -> Flight:
+        """Note the attempt, and do with it what the rules say."""
+        with self.lock:
+            flight = Flight(self, operation)
+            self.ledger.append(flight)
+            rule = None if self._down else next((one for one in reversed(self._rules) if one.takes(operation)), None)
+        if self._down:
+            flight.fail(Unavailable("the backend has crashed"))
+        elif rule is None:
+            flight.answer()
+        else:
+            rule.act(flight)
+        return flight
+
+    def carry_out(self, flight: Flight) -> Callable[[], Answer]:
+        """For a flight whose request is here: apply it, and return what gives the reply."""
+        with self.lock:
+            before = self._writes
+            try:
+                answer = super().execute(flight.operation)
+            except BaseException as error:  # noqa: BLE001 - it is the reply
+                refusal = error
+
+                def refused() -> Answer:
+                    raise refusal
+
+                return refused
+            if self._writes != before:
+                flight.applied.append(self.tick())
+            return lambda: answer
+
+    def _apply(self, operation: Operation) -> Answer:
+        answer = super()._apply(operation)
+        self._writes += operation.method is not Method.READ
+        return answer
+
+
+def _leave(flight: Flight) -> None:
+    """It is held."""
+
+
+def _take(flight: Flight, seconds: float) -> None:
+    flight.seconds = seconds
+
+
+class AsyncScriptedBackend(ScriptedBackend):
+    """As :class:`ScriptedBackend`, for event loops: a held attempt leaves its loop free. Seconds are real."""
+
+    async def execute(self, operation: Operation) -> Answer:  # type: ignore[override]
+        flight = self._begin(operation)
+        if flight.held:
+            await flight.sleep()
+        return flight.say()

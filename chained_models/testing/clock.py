@@ -1,0 +1,93 @@
+"""Time that passes when a test says so, and no sooner."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from ..exceptions import InvalidOption, WouldDeadlock
+
+if TYPE_CHECKING:
+    from ..drivers.inline import InlineDriver
+
+__all__ = ["VirtualClock"]
+
+MOST_STEPS = 100_000
+"""More than so many timers in a row are taken for a program that never comes to rest."""
+
+
+class VirtualClock:
+    """The time of the inline driver and its kin, in a test: whoever waits for it to pass, moves it.
+
+    ``handle.result(timeout)``, ``await handle`` and ``flush(timeout)`` count by it, and take no real time.
+    """
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self._drivers: weakref.WeakSet[InlineDriver] = weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock {self.time:g} s>"
+
+    def now(self) -> float:
+        """Seconds since it was made."""
+        return self.time
+
+    def serve(self, driver: InlineDriver) -> None:
+        """Called by a driver that goes by this clock: what it has to do is done as time passes."""
+        self._drivers.add(driver)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; whatever becomes due meanwhile is done, in its order and at its time.
+
+        Args:
+            seconds: How many, 0 or more.
+
+        Raises:
+            InvalidOption: Time does not run backwards.
+        """
+        if not seconds >= 0:
+            raise InvalidOption(f"advance({seconds!r}): time passes in seconds, 0 or more")
+        ends = self.time + seconds
+        while (due := self.due()) is not None and due <= ends:
+            self.time = max(self.time, due)
+        self.time = max(self.time, ends)  # who waits inside what was due may have moved it further
+
+    def run_until_idle(self) -> None:
+        """Let time pass until nothing is due any more; returns at once if nothing is.
+
+        Raises:
+            RuntimeError: It never comes to rest: something sets a new timer whenever one is over.
+        """
+        for step in itertools.count():
+            due = self.due()
+            if due is None:
+                return
+            if step == MOST_STEPS:
+                raise RuntimeError(f"after {MOST_STEPS} timers, at {self.time:g} s, there is still something due")
+            self.time = max(self.time, due)
+
+    def due(self) -> float | None:
+        """Do what is due now; returns when the next thing will be, or None."""
+        pauses = [pause for driver in list(self._drivers) if (pause := driver.help()) is not None]
+        return self.time + min(pauses) if pauses else None
+
+    def skip(self, seconds: float) -> None:
+        """Let the seconds pass at once; what becomes due by that is not done here, but by whoever waits.
+
+        Raises:
+            WouldDeadlock: It would be for ever: nothing is due, and nobody else is there to change that.
+        """
+        if seconds == math.inf:
+            raise WouldDeadlock(
+                "nothing is due, so no time that passes would ever end this wait; release() what the backend holds, or "
+                "resume() what is paused"
+            )
+        self.time += max(0.0, seconds)
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """As :meth:`skip`, with the condition held; None is for ever."""
+        self.skip(math.inf if seconds is None else seconds)

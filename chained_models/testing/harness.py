@@ -1,0 +1,224 @@
+"""The Harness: every model of the process, saved to a scripted backend, by a driver and a clock that the test holds."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from .._record import Verb
+from ..binding import Bound, rebound_everywhere
+from ..dispatcher import Dispatcher
+from ..exceptions import Stuck, UsageError
+from ..handle import SaveHandle
+from ..operation import Guarantee
+from ..process import set_default_dispatcher
+from ..protocols import Driver
+from .backend import ScriptedBackend
+from .clock import VirtualClock
+from .driver import SteppedDriver
+
+__all__ = ["OWN", "Accepted", "Harness", "Leftovers"]
+
+OWN = "own"
+"""As a backend: each model keeps the one that it is bound to."""
+
+
+class Leftovers(AssertionError):
+    """A test has ended, and saves have not."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """One save that a verb has returned.
+
+    Attributes:
+        save: Its handle.
+        tick: When the verb was called, as a tick of the backend.
+        settled: When it was settled, as a tick; None while it is not.
+    """
+
+    save: SaveHandle[Any]
+    tick: int
+    settled: int | None = None
+
+
+class _Recorder(Dispatcher):
+    """Writes down what it accepts."""
+
+    def __init__(self, harness: Harness, driver: Driver | str | None, *, runs_any: bool) -> None:
+        super().__init__(driver)
+        self._harness = harness
+        self._runs_any = runs_any
+
+    def check(self, backend: Any) -> None:
+        if not self._runs_any:  # else it will never meet that backend
+            super().check(backend)
+
+    def submit(self, model: Any, bound: Bound, backend: Any, verb: Verb, **wishes: Any) -> SaveHandle[Any]:
+        tick = self._harness.tick()
+        return self._harness.note(super().submit(model, bound, backend, verb, **wishes), tick)
+
+    def retry(self, key: Any) -> SaveHandle[Any] | None:
+        tick = self._harness.tick()
+        successor = super().retry(key)
+        return None if successor is None else self._harness.note(successor, tick)
+
+
+class Harness:
+    """A world for one test. While it is open, all models of the process are saved here, whatever they are bound to.
+
+    ::
+
+        with Harness() as chained:
+            basket.save()
+            chained.backend.hold()
+            ...
+
+    A class without a backend still raises NotBound, as it does outside. A CallChain that names no dispatcher runs here too.
+
+    Args:
+        backend: Where the models are saved; left out: a new ScriptedBackend. :data:`OWN`: each to the backend that it is
+            bound to, if that is one of plain functions; then there is no `chained.backend`.
+        driver: Who carries it out, as for :class:`~chained_models.Dispatcher`; left out: a
+            :class:`~chained_models.testing.SteppedDriver`, in this thread and by virtual time. With another one the time is
+            real, and the end waits for all that was accepted.
+        live: Whether to take the driver that fits each backend, as a program does that names none.
+        seed: Spreads retries; the same seed, the same times.
+        timeout: Seconds that the end waits for what is left, if the time is real.
+
+    Attributes:
+        clock: The time; None if it is real.
+        dispatcher: Carries out all saves.
+        accepted: Every save that was accepted, in the order of the calls.
+    """
+
+    clock: VirtualClock | None
+
+    def __init__(
+        self,
+        backend: Any = None,
+        *,
+        driver: Driver | str | None = None,
+        live: bool = False,
+        seed: int = 0,
+        timeout: float = 10.0,
+    ) -> None:
+        given = backend if backend is not None else ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
+        self._backend = None if given == OWN else given
+        self._ticks = itertools.count(1)
+        where: Any = SteppedDriver() if driver is None and not live else driver
+        self.clock = where.virtual if isinstance(where, SteppedDriver) else None
+        self.dispatcher: Dispatcher = _Recorder(self, where, runs_any=self._backend is not None)
+        self.dispatcher.check(self._backend)
+        self.dispatcher._engine.random = random.Random(seed).random
+        self.accepted: list[Accepted] = []
+        self._known: set[SaveHandle[Any]] = set()
+        self._timeout = timeout
+        self._open = ExitStack()
+
+    @property
+    def backend(self) -> Any:
+        """Where all models are saved now; a :class:`ScriptedBackend` unless another one was given.
+
+        Raises:
+            UsageError: Each model keeps its own.
+        """
+        if self._backend is None:
+            raise UsageError(
+                "each model is saved to its own backend here; leave out backend='own' to have a scripted one"
+            )
+        return self._backend
+
+    @property
+    def saves(self) -> list[SaveHandle[Any]]:
+        """Every save that was accepted, in the order of the calls."""
+        return [one.save for one in self.accepted]
+
+    def __repr__(self) -> str:
+        return f"<Harness {len(self.accepted)} saves accepted, {self.clock or 'real time'}>"
+
+    # Time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: retries, delays and deadlines that become due are carried out.
+
+        Raises:
+            UsageError: The time is real here.
+        """
+        self._virtual().advance(seconds)
+
+    def run_until_idle(self) -> None:
+        """Let time pass until nothing is due any more: retries are over, and what is held has run out of its time.
+
+        Raises:
+            UsageError: The time is real here; flush() waits for it.
+        """
+        self._virtual().run_until_idle()
+
+    def _virtual(self) -> VirtualClock:
+        if self.clock is None:
+            raise UsageError("the time is real here, and passes by itself; flush() waits for what is under way")
+        return self.clock
+
+    def flush(self, timeout: float | None = None) -> None:
+        """As :meth:`Dispatcher.flush <chained_models.Dispatcher.flush>`: wait for all that was accepted."""
+        self.dispatcher.flush(timeout)
+
+    # What has happened
+
+    def tick(self) -> int:
+        """The next moment, on the same scale as the backend's, if that is a scripted one."""
+        tick: int = next(self._ticks) if not isinstance(self._backend, ScriptedBackend) else self._backend.tick()
+        return tick
+
+    def note(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
+        """For its dispatcher: a verb that was called at `tick` returns this save."""
+        if save not in self._known:  # a second delete returns the first one's
+            self._known.add(save)
+            one = Accepted(save, tick)
+            self.accepted.append(one)
+            save.when_settled(lambda _: setattr(one, "settled", self.tick()))
+        return save
+
+    def leftovers(self) -> list[str]:
+        """What has not ended, each with the reason."""
+        chains = list(self.dispatcher)
+        return [f"{save}: {why}" for chain in chains for save, _, _, why in self.dispatcher.look(chain._key)]
+
+    # Beginning and end
+
+    def __enter__(self) -> Self:
+        self._open.enter_context(rebound_everywhere(self._backend, self.dispatcher))
+        before = set_default_dispatcher(self.dispatcher)
+        self._open.callback(set_default_dispatcher, before)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the models back.
+
+        Raises:
+            Leftovers: Something has not ended; unless the test has failed already.
+        """
+        try:
+            left = self._end()
+        finally:
+            self._open.close()
+        if left and error is None:
+            raise Leftovers(f"{len(left)} saves have not ended:\n" + "\n".join(f"  {one}" for one in left))
+
+    def _end(self) -> list[str]:
+        """Returns what is left over."""
+        if self.clock is None:
+            if isinstance(self._backend, ScriptedBackend):
+                self._backend.release()
+            with suppress(Stuck):
+                self.dispatcher.flush(self._timeout)
+        left = self.leftovers()
+        self.dispatcher.close(0)
+        return left

@@ -17,3 +17,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, for options must be known before the folder of the campaigns is looked at."""
     add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A bigger campaign has the machine for itself, and starts processes of its own."""
+    if config.getoption("--campaign") != "quick":
+        config.option.numprocesses = 0

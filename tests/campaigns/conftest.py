@@ -6,12 +6,11 @@ import pytest
 
 from .campaign import Campaign, first_seed
 
-_told = pytest.StashKey[list[str]]()
+_TOLD = "campaign"
 _seed = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_told] = []
     config.stash[_seed] = first_seed(config)
 
 
@@ -27,12 +26,22 @@ def campaign(request: pytest.FixtureRequest) -> Campaign:
     """One campaign, named after its module."""
     name = request.module.__name__.rpartition("test_")[2]
     level: str = request.config.getoption("--campaign")
-    return Campaign(level, request.config.stash[_seed], name, request.config.stash[_told].append)
+    # With the test's report, which finds its way also from another process.
+    return Campaign(level, request.config.stash[_seed], name, lambda line: told(request.node, line))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def told(item: pytest.Item, line: str) -> None:
+    item.user_properties.append((_TOLD, line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What each campaign has done."""
-    if config.stash[_told]:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    properties = [
+        pair for report in reports if getattr(report, "when", "") == "call" for pair in report.user_properties
+    ]
+    lines = [line for name, line in properties if name == _TOLD]
+    if lines:
         terminalreporter.section("campaigns")
-        for line in config.stash[_told]:
+        for line in sorted(lines):
             terminalreporter.write_line(line)

@@ -135,7 +135,9 @@ def test_an_encode_hook_may_return_data_or_a_finished_body(
     assert sent(mocked).headers["Content-Type"] == "text/x"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), "\ud800", b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {1, 2}, object(), "\ud800", b"x"], ids=lambda value: type(value).__name__
+)
 def test_what_is_not_json_is_rejected_before_anything_is_sent(value: Any) -> None:
     """With the cause, and without the value in the text."""
     with pytest.raises(Rejected) as caught:
@@ -643,7 +645,7 @@ def test_requests_is_needed_only_when_a_backend_is_made(monkeypatch: pytest.Monk
         {"session": 7},
         {"session": "requests"},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at 0x")[0],
 )
 def test_an_option_that_makes_no_sense(options: dict[str, Any]) -> None:
     """Comes out at construction."""

@@ -247,10 +247,19 @@ class CallWork:
 
 def is_coroutine(function: Callable[..., Any]) -> bool:
     """Whether calling it gives something to be awaited."""
+    return any(map(inspect.iscoroutinefunction, _code_of(function)))
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether calling it runs nothing of it yet."""
+    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _code_of(function))
+
+
+def _code_of(function: Any) -> tuple[Any, Any]:
+    """What may be a coroutine function: the function itself, or, of an object that can be called like one, its method."""
     while isinstance(function, partial):
         function = function.func
-    by_class = getattr(type(function), "__call__", None)  # noqa: B004 - of an object that can be called like a function
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(by_class)
+    return function, getattr(type(function), "__call__", None)  # noqa: B004
 
 
 def prepare(call: CallHandle[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ._call import CallHandle
 from ._call_options import checked, seconds
-from ._call_work import is_coroutine
+from ._call_work import is_coroutine, is_generator
 from ._lane import Lane, LaneState
 from ._machine import Chain as ChainState
 from ._pace import CallOptions, Pace
@@ -174,7 +174,7 @@ class CallChain(Chain):
             A handle; safe to ignore.
 
         Raises:
-            InvalidOption: There is no worker for this item, or an argument makes no sense.
+            InvalidOption: There is no worker for this item, it would not run, or an argument makes no sense.
             SnapshotError: The item cannot be copied.
             UnsupportedBackend: The dispatcher's driver cannot run such a function.
             DispatcherClosed: Nothing is accepted any more.
@@ -218,6 +218,8 @@ class CallChain(Chain):
                     f"this CallChain has no worker, and the item is a {type(item).__name__}: add callables only, "
                     "or make it with CallChain(worker)"
                 )
+            if is_generator(function):
+                raise InvalidOption(f"calling {function!r} would run nothing of it: a generator function is no worker")
         self._move()
         host = self._host
         if host.closed:

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import as_completed, wait
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,6 +140,22 @@ def test_arguments_that_make_no_sense(dispatcher: Dispatcher, how: dict[str, Any
     with pytest.raises(InvalidOption, match=says):
         calls.add("a", **how)
     assert (len(calls), turns) == (0, [])
+
+
+def test_a_generator_function_is_no_worker(dispatcher: Dispatcher) -> None:
+    """Calling it would run nothing, and yet look like success: it is refused, plain or not, as worker and as item."""
+
+    def steps(*item: Any) -> Iterator[Any]:
+        yield item
+
+    async def async_steps(*item: Any) -> Any:
+        yield item
+
+    for function in (steps, async_steps, partial(steps, 1)):
+        with pytest.raises(InvalidOption, match="generator"):
+            CallChain(function, dispatcher=dispatcher).add(1)
+        with pytest.raises(InvalidOption, match="generator"):
+            CallChain(dispatcher=dispatcher).add(function)
 
 
 def test_without_a_worker_only_callables_are_taken(dispatcher: Dispatcher) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -68,6 +70,23 @@ class _Recorder(Dispatcher):
         return None if successor is None else self._harness.note(successor, tick)
 
 
+class _Moments:
+    """The numbers of moments, as a backend counts them; when each was, is written down."""
+
+    def __init__(self, numbers: Iterator[int], now: Callable[[], float]) -> None:
+        self.times: dict[int, float] = {}
+        self._numbers = numbers
+        self._now = now
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:  # not a generator, which two threads cannot use
+        tick = next(self._numbers)
+        self.times[tick] = self._now()
+        return tick
+
+
 class Harness:
     """A world for one test. While it is open, all models of the process are saved here, whatever they are bound to.
 
@@ -109,9 +128,12 @@ class Harness:
     ) -> None:
         given = backend if backend is not None else ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
         self._backend = None if given == OWN else given
-        self._ticks = itertools.count(1)
         where: Any = SteppedDriver() if driver is None and not live else driver
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
+        began = time.monotonic()
+        now = self.clock.now if self.clock is not None else lambda: time.monotonic() - began
+        counted = self._backend._ticks if isinstance(self._backend, ScriptedBackend) else itertools.count(1)
+        self._ticks = _Moments(counted, now)
         self.dispatcher: Dispatcher = _Recorder(self, where, runs_any=self._backend is not None)
         self.dispatcher.check(self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
@@ -131,6 +153,11 @@ class Harness:
             raise UsageError(
                 "each model is saved to its own backend here; leave out backend='own' to have a scripted one"
             )
+        return self._backend
+
+    @property
+    def where(self) -> Any:
+        """As :attr:`backend`, but None if each model keeps its own."""
         return self._backend
 
     @property
@@ -172,8 +199,11 @@ class Harness:
 
     def tick(self) -> int:
         """The next moment, on the same scale as the backend's, if that is a scripted one."""
-        tick: int = next(self._ticks) if not isinstance(self._backend, ScriptedBackend) else self._backend.tick()
-        return tick
+        return next(self._ticks)
+
+    def time_of(self, tick: int) -> float | None:
+        """When that moment was, in seconds since the harness was made; None if it was not open then."""
+        return self._ticks.times.get(tick)
 
     def note(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
         """For its dispatcher: a verb that was called at `tick` returns this save."""
@@ -195,6 +225,9 @@ class Harness:
         self._open.enter_context(rebound_everywhere(self._backend, self.dispatcher))
         before = set_default_dispatcher(self.dispatcher)
         self._open.callback(set_default_dispatcher, before)
+        if isinstance(self._backend, ScriptedBackend):
+            self._open.callback(setattr, self._backend, "_ticks", self._backend._ticks)
+            self._backend._ticks = self._ticks
         return self
 
     def __exit__(
@@ -206,19 +239,28 @@ class Harness:
             Leftovers: Something has not ended; unless the test has failed already.
         """
         try:
-            left = self._end()
+            left = self.finish()
+            self.dispatcher.close(0)
         finally:
             self._open.close()
         if left and error is None:
-            raise Leftovers(f"{len(left)} saves have not ended:\n" + "\n".join(f"  {one}" for one in left))
+            raise Leftovers(said_of(left))
 
-    def _end(self) -> list[str]:
-        """Returns what is left over."""
+    def finish(self) -> list[str]:
+        """What the end does first: if the time is real, release what is held, and wait for what was accepted.
+
+        Returns:
+            What has not ended all the same, each with the reason.
+        """
         if self.clock is None:
             if isinstance(self._backend, ScriptedBackend):
                 self._backend.release()
             with suppress(Stuck):
                 self.dispatcher.flush(self._timeout)
-        left = self.leftovers()
-        self.dispatcher.close(0)
-        return left
+        return self.leftovers()
+
+
+def said_of(left: list[str]) -> str:
+    """Leftovers, as the text of an error."""
+    count = f"{len(left)} saves have" if len(left) > 1 else "1 save has"
+    return f"{count} not ended:\n" + "\n".join(f"  {one}" for one in left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +19,7 @@ from ..handle import SaveHandle
 from ..operation import Guarantee
 from ..process import set_default_dispatcher
 from ..protocols import Driver
+from ._moments import Moments
 from .backend import ScriptedBackend
 from .clock import VirtualClock
 from .driver import SteppedDriver
@@ -70,23 +71,6 @@ class _Recorder(Dispatcher):
         return None if successor is None else self._harness.note(successor, tick)
 
 
-class _Moments:
-    """The numbers of moments, as a backend counts them; when each was, is written down."""
-
-    def __init__(self, numbers: Iterator[int], now: Callable[[], float]) -> None:
-        self.times: dict[int, float] = {}
-        self._numbers = numbers
-        self._now = now
-
-    def __iter__(self) -> Iterator[int]:
-        return self
-
-    def __next__(self) -> int:  # not a generator, which two threads cannot use
-        tick = next(self._numbers)
-        self.times[tick] = self._now()
-        return tick
-
-
 class Harness:
     """A world for one test. While it is open, all models of the process are saved here, whatever they are bound to.
 
@@ -128,14 +112,13 @@ class Harness:
     ) -> None:
         given = backend if backend is not None else ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
         self._backend = None if given == OWN else given
+        self._ticks: Iterator[int] = itertools.count(1)
         where: Any = SteppedDriver() if driver is None and not live else driver
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
-        began = time.monotonic()
-        now = self.clock.now if self.clock is not None else lambda: time.monotonic() - began
-        counted = self._backend._ticks if isinstance(self._backend, ScriptedBackend) else itertools.count(1)
-        self._ticks = _Moments(counted, now)
+        self._began = time.monotonic()
+        self._times: dict[int, float] = {}
         self.dispatcher: Dispatcher = _Recorder(self, where, runs_any=self._backend is not None)
-        self.dispatcher.check(self._backend)
+        Dispatcher.check(self.dispatcher, self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
         self.accepted: list[Accepted] = []
         self._known: set[SaveHandle[Any]] = set()
@@ -199,11 +182,15 @@ class Harness:
 
     def tick(self) -> int:
         """The next moment, on the same scale as the backend's, if that is a scripted one."""
-        return next(self._ticks)
+        tick: int = next(self._ticks) if not isinstance(self._backend, ScriptedBackend) else self._backend.tick()
+        return tick
 
     def time_of(self, tick: int) -> float | None:
         """When that moment was, in seconds since the harness was made; None if it was not open then."""
-        return self._ticks.times.get(tick)
+        return self._times.get(tick)
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began if self.clock is None else self.clock.now()
 
     def note(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
         """For its dispatcher: a verb that was called at `tick` returns this save."""
@@ -225,9 +212,9 @@ class Harness:
         self._open.enter_context(rebound_everywhere(self._backend, self.dispatcher))
         before = set_default_dispatcher(self.dispatcher)
         self._open.callback(set_default_dispatcher, before)
-        if isinstance(self._backend, ScriptedBackend):
-            self._open.callback(setattr, self._backend, "_ticks", self._backend._ticks)
-            self._backend._ticks = self._ticks
+        counts: Any = self._backend if isinstance(self._backend, ScriptedBackend) else self
+        self._open.callback(setattr, counts, "_ticks", counts._ticks)
+        counts._ticks = Moments(counts._ticks, self._now, self._times)
         return self
 
     def __exit__(

@@ -657,14 +657,14 @@ import sys
 HEAVY = {"asyncio", "requests", "sqlalchemy", "pydantic", "cattrs", "attrs"}
 
 
+def test_lists():
+    assert [1, 2] == [2, 1]
+
+
 def test_nothing_is_imported():
     assert "chained_models.pytest_plugin" in sys.modules
     assert not [name for name in sys.modules if name.startswith(("chained_models.testing", "chained_models.drivers."))]
     assert not HEAVY & set(sys.modules)
-
-
-def test_lists():
-    assert [1, 2] == [2, 1]
 """,
     )
     ran.assert_outcomes(passed=1, failed=1)

@@ -49,8 +49,10 @@ def test_each_test_has_a_world_of_its_own(pytester: pytest.Pytester) -> None:
         pytester,
         *ALONE,
         test_worlds="""
+import gc
 import threading
 import unittest
+import weakref
 
 import pytest
 import shop
@@ -114,6 +116,19 @@ class TestAutouse:
 
     def test_held(self):
         assert Basket().save().outcome is None
+
+
+worlds = []
+
+
+def test_a_world(chained):
+    Basket().save()
+    worlds.append(weakref.ref(chained.backend))
+
+
+def test_a_world_is_gone_after_its_test():
+    gc.collect()
+    assert worlds[0]() is None
 
 
 def test_threads(chained):
@@ -204,10 +219,10 @@ def test_seed_of_the_command_line(chained_models_made):
 """,
     )
     assert "test_seed_of_the_command_line" in "".join(ran.outlines)  # it was not given
-    ran.assert_outcomes(passed=18, failed=1)
+    ran.assert_outcomes(passed=20, failed=1)
     assert SUMMARY in "".join(ran.outlines)
     ran = pytester.runpytest_subprocess("-q", *ALONE, f"{SEED}=41")
-    ran.assert_outcomes(passed=19)
+    ran.assert_outcomes(passed=21)
     assert SUMMARY not in "".join(ran.outlines)
 
 

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from .campaigns.campaign import add_options
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("default", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=3000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -9,6 +9,7 @@ from .backend import AsyncScriptedBackend, Flight, Rule, ScriptedBackend
 from .clock import VirtualClock
 from .driver import SteppedDriver
 from .harness import OWN, Accepted, Harness, Leftovers
+from .timeline import timeline
 
 __all__ = [
     "OWN",
@@ -21,4 +22,5 @@ __all__ = [
     "ScriptedBackend",
     "SteppedDriver",
     "VirtualClock",
+    "timeline",
 ]

@@ -18,13 +18,15 @@ __all__ = ["SteppedDriver", "Suspension", "suspension"]
 class Suspension:
     """What a call returns to the driver instead of an answer: there is none yet. `end` says, once, what came of it."""
 
-    __slots__ = ("_cancel", "_driver", "_go_on", "_said")
+    __slots__ = ("_cancel", "_driver", "_go_on", "_said", "timed")
 
     def __init__(self, driver: SteppedDriver) -> None:
         self._driver = driver
         self._go_on: Callable[[Callable[[], Any]], None] | None = None
         self._said: Callable[[], Any] | None = None
         self._cancel: Callable[[], None] = _nothing
+        self.timed = False
+        """Whether it ends by itself, when its time has come."""
 
     def then(self, go_on: Callable[[Callable[[], Any]], None]) -> None:
         """For the driver: call this with what `end` is, or was, called with."""
@@ -39,6 +41,7 @@ class Suspension:
             call()
             return ()
 
+        self.timed = True
         self._cancel = self._driver.wake_at(self._driver.now() + seconds, due)
 
     def end(self, say: Callable[[], Any]) -> None:
@@ -99,11 +102,13 @@ class SteppedDriver(InlineDriver):
         if not isinstance(result, Suspension):
             return False
 
+        held = not result.timed
+
         def go_on(say: Callable[[], Any]) -> None:
-            self._parked -= 1
+            self._parked -= held
             self.start(Job(partial(_resumed, steps, say), job.context))
 
-        self._parked += 1
+        self._parked += held
         result.then(go_on)
         return True
 

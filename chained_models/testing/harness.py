@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +19,7 @@ from ..handle import SaveHandle
 from ..operation import Guarantee
 from ..process import set_default_dispatcher
 from ..protocols import Driver
+from ._moments import Moments
 from .backend import ScriptedBackend
 from .clock import VirtualClock
 from .driver import SteppedDriver
@@ -109,11 +112,13 @@ class Harness:
     ) -> None:
         given = backend if backend is not None else ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
         self._backend = None if given == OWN else given
-        self._ticks = itertools.count(1)
+        self._ticks: Iterator[int] = itertools.count(1)
         where: Any = SteppedDriver() if driver is None and not live else driver
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
+        self._began = time.monotonic()
+        self._times: dict[int, float] = {}
         self.dispatcher: Dispatcher = _Recorder(self, where, runs_any=self._backend is not None)
-        self.dispatcher.check(self._backend)
+        Dispatcher.check(self.dispatcher, self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
         self.accepted: list[Accepted] = []
         self._known: set[SaveHandle[Any]] = set()
@@ -131,6 +136,11 @@ class Harness:
             raise UsageError(
                 "each model is saved to its own backend here; leave out backend='own' to have a scripted one"
             )
+        return self._backend
+
+    @property
+    def where(self) -> Any:
+        """As :attr:`backend`, but None if each model keeps its own."""
         return self._backend
 
     @property
@@ -175,6 +185,13 @@ class Harness:
         tick: int = next(self._ticks) if not isinstance(self._backend, ScriptedBackend) else self._backend.tick()
         return tick
 
+    def time_of(self, tick: int) -> float | None:
+        """When that moment was, in seconds since the harness was made; None if it was not open then."""
+        return self._times.get(tick)
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began if self.clock is None else self.clock.now()
+
     def note(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
         """For its dispatcher: a verb that was called at `tick` returns this save."""
         if save not in self._known:  # a second delete returns the first one's
@@ -195,6 +212,9 @@ class Harness:
         self._open.enter_context(rebound_everywhere(self._backend, self.dispatcher))
         before = set_default_dispatcher(self.dispatcher)
         self._open.callback(set_default_dispatcher, before)
+        counts: Any = self._backend if isinstance(self._backend, ScriptedBackend) else self
+        self._open.callback(setattr, counts, "_ticks", counts._ticks)
+        counts._ticks = Moments(counts._ticks, self._now, self._times)
         return self
 
     def __exit__(
@@ -206,19 +226,28 @@ class Harness:
             Leftovers: Something has not ended; unless the test has failed already.
         """
         try:
-            left = self._end()
+            left = self.finish()
+            self.dispatcher.close(0)
         finally:
             self._open.close()
         if left and error is None:
-            raise Leftovers(f"{len(left)} saves have not ended:\n" + "\n".join(f"  {one}" for one in left))
+            raise Leftovers(said_of(left))
 
-    def _end(self) -> list[str]:
-        """Returns what is left over."""
+    def finish(self) -> list[str]:
+        """What the end does first: if the time is real, release what is held, and wait for what was accepted.
+
+        Returns:
+            What has not ended all the same, each with the reason.
+        """
         if self.clock is None:
             if isinstance(self._backend, ScriptedBackend):
                 self._backend.release()
             with suppress(Stuck):
                 self.dispatcher.flush(self._timeout)
-        left = self.leftovers()
-        self.dispatcher.close(0)
-        return left
+        return self.leftovers()
+
+
+def said_of(left: list[str]) -> str:
+    """Leftovers, as the text of an error."""
+    count = f"{len(left)} saves have" if len(left) > 1 else "1 save has"
+    return f"{count} not ended:\n" + "\n".join(f"  {one}" for one in left)

@@ -52,6 +52,18 @@ def test_the_code_of_the_page_runs(page: Path) -> None:
         set_default_dispatcher(before)
 
 
+def test_the_recipes_of_testing_pass(pytester: pytest.Pytester) -> None:
+    """The page's code, as the module of tests that it is."""
+    page = DOCS / "how-to" / "testing.md"
+    source = "\n\n".join(str(example.parsed) for example in SYBIL.parse(page).examples())
+    recipes = page.read_text(encoding="utf-8").split("## More")[0].count("\n## ")
+    assert recipes == 8
+    pytester.makepyfile(test_page=source)
+    alone = ("-p", "no:randomly", "-p", "no:asyncio", "-p", "no:cacheprovider")
+    ran = pytester.runpytest_subprocess("-W", "error", "--strict-markers", *alone, timeout=50)
+    ran.assert_outcomes(passed=source.count("def test_") + 1)  # the last one runs twice
+
+
 def test_the_readme_has_the_two_commands() -> None:
     """Word for word, each on a line of its own."""
     lines = [line.strip() for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
@@ -142,7 +154,7 @@ def test_the_site_is_built_and_asks_nobody_for_anything(tmp_path: Path) -> None:
         folder = name.parent if name.name == "index" else name
         assert (site / folder / "index.html").exists(), name
     reference = (site / "reference" / "index.html").read_text(encoding="utf-8")
-    for name in ("ChainedSaveMixin.save", "SaveHandle", "RetryPolicy", "Operation"):
+    for name in ("ChainedSaveMixin.save", "SaveHandle", "RetryPolicy", "Operation", "testing.Harness.advance"):
         assert f'id="chained_models.{name}"' in reference
     assert (site / "states.svg").exists()
     for page in site.rglob("*.html"):

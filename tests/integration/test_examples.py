@@ -14,7 +14,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ORIGINS = EXAMPLES / "origins"
 SCRIPTS = sorted([*EXAMPLES.glob("*.py"), *ORIGINS.glob("*.py")])
-FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/__init__.py"))
+FOLDERS = sorted(path.parent for path in [*EXAMPLES.glob("*/__init__.py"), *EXAMPLES.glob("*/pyproject.toml")])
 
 
 @functools.cache
@@ -49,7 +49,14 @@ def test_the_tests_of_the_example_pass(folder: Path) -> None:
 def test_there_are_all_of_them() -> None:
     """A moved folder must not make this module pass by finding nothing."""
     names = {path.stem for path in SCRIPTS} | {path.name for path in FOLDERS}
-    assert names >= {"pydantic_rest", "sqlalchemy_sqlite", "sqlmodel_fastapi", "asyncio_backend", "shop_sdk"}
+    assert names >= {
+        "pydantic_rest",
+        "sqlalchemy_sqlite",
+        "sqlmodel_fastapi",
+        "asyncio_backend",
+        "shop_sdk",
+        "sdk_with_tests",
+    }
     assert names >= {"backbone_basket", "jqmq_page", "service_calls", "request_controller"}
 
 

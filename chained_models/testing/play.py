@@ -36,15 +36,23 @@ class Play:
         backend: ScriptedBackend = self.chained.backend
         return backend
 
-    def do(self, name: str, call: Callable[[], object], *, may_raise: tuple[type[BaseException], ...] = ()) -> None:
-        """Somebody makes this call, at any time; for the schedule it is one choice, "call {name}".
+    def do(
+        self,
+        name: str,
+        call: Callable[[], object],
+        *,
+        when: Callable[[], object] | None = None,
+        may_raise: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """Somebody makes this call, once, at any time; for the schedule it is one choice, "call {name}".
 
         Args:
             name: What it is called in the script.
             call: What is done. It must not wait for a save, for nobody else would go on meanwhile.
+            when: Says whether the time has come; left out: at any time. If it never comes, the call is left out.
             may_raise: What it may raise, depending on what has happened before; anything else fails the schedule.
         """
-        self._enter(name, _Actor(_once(call), may_raise))
+        self._enter(name, _Actor(_once(call), when, may_raise))
 
     def actor(self, body: Callable[[], Steps]) -> Callable[[], Steps]:
         """Somebody does several things one after the other, and others do theirs in between. For a generator function.
@@ -52,7 +60,7 @@ class Play:
         Each of its parts, from one ``yield`` to the next, is one choice, "call {its name}". It may wait: after
         ``yield save.done`` its next part can only come when the save is done. If that never is, the part is left out.
         """
-        self._enter(body.__name__, _Actor(body(), ()))
+        self._enter(body.__name__, _Actor(body(), None, ()))
         return body
 
     def check(self, check: F) -> F:
@@ -80,10 +88,12 @@ def _once(call: Callable[[], object]) -> Steps:
 class _Actor:
     """Somebody who does one thing after another."""
 
-    def __init__(self, steps: Steps, may_raise: tuple[type[BaseException], ...]) -> None:
+    def __init__(
+        self, steps: Steps, ready: Callable[[], object] | None, may_raise: tuple[type[BaseException], ...]
+    ) -> None:
         self._steps = steps
         self._may_raise = may_raise
-        self._ready: Callable[[], object] | None = None
+        self._ready = ready
         self.over = False
 
     @property

@@ -116,6 +116,11 @@ class InlineDriver:
             else:
                 return due
 
+    def next_wake(self) -> float | None:
+        """When the next thing is due, by its clock; None if nothing is."""
+        with self._lock:
+            return self._wakes[0][0] if self._wakes else None
+
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         self.clock.wait(condition, seconds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 import weakref
@@ -62,18 +61,25 @@ class VirtualClock:
         Raises:
             RuntimeError: It never comes to rest: something sets a new timer whenever one is over.
         """
-        for step in itertools.count():
-            due = self.due()
-            if due is None:
+        for _ in range(MOST_STEPS):
+            if not self.step():
                 return
-            if step == MOST_STEPS:
-                raise RuntimeError(f"after {MOST_STEPS} timers, at {self.time:g} s, there is still something due")
-            self.time = max(self.time, due)
+        raise RuntimeError(f"after {MOST_STEPS} timers, at {self.time:g} s, there is still something due")
+
+    def step(self) -> bool:
+        """Let time pass up to the next timer, and do what is due then; returns whether there was one."""
+        due = self.due()
+        if due is None:
+            return False
+        self.time = max(self.time, due)
+        self.due()
+        return True
 
     def due(self) -> float | None:
         """Do what is due now; returns when the next thing will be, or None."""
-        pauses = [pause for driver in list(self._drivers) if (pause := driver.help()) is not None]
-        return self.time + min(pauses) if pauses else None
+        # Not by the pause that help() returns: added to the time, it may fall short of the timer by a rounding error.
+        times = [driver.next_wake() for driver in list(self._drivers) if driver.help() is not None]
+        return min((time for time in times if time is not None and time < math.inf), default=None)
 
     def skip(self, seconds: float) -> None:
         """Let the seconds pass at once; what becomes due by that is not done here, but by whoever waits.

@@ -83,6 +83,11 @@ class SteppedDriver(InlineDriver):
         self._parked = 0
         self.virtual.serve(self)
 
+    def timers(self) -> list[tuple[float, Callable[[], Iterable[Job]]]]:
+        """What will be due, and when; the next one first."""
+        with self._lock:
+            return [(when, call) for when, _, call in sorted(self._wakes, key=lambda wake: wake[:2])]
+
     def skip_ahead(self, seconds: float) -> bool:
         # A coroutine may be about to end what is held: time that passed meanwhile would end it first, as a timeout.
         if seconds and self._parked and _in_event_loop():

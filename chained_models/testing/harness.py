@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from .._record import Verb
 from ..binding import Bound, rebound_everywhere
-from ..dispatcher import Dispatcher
+from ..dispatcher import STUCK_AFTER, Dispatcher
 from ..exceptions import Stuck, UsageError
 from ..handle import SaveHandle
 from ..operation import Guarantee
@@ -52,8 +52,8 @@ class Accepted:
 class _Recorder(Dispatcher):
     """Writes down what it accepts."""
 
-    def __init__(self, harness: Harness, driver: Driver | str | None, *, runs_any: bool) -> None:
-        super().__init__(driver)
+    def __init__(self, harness: Harness, driver: Driver | str | None, *, stuck_after: float, runs_any: bool) -> None:
+        super().__init__(driver, stuck_after=stuck_after)
         self._harness = harness
         self._runs_any = runs_any
 
@@ -92,6 +92,8 @@ class Harness:
         live: Whether to take the driver that fits each backend, as a program does that names none.
         seed: Spreads retries; the same seed, the same times.
         timeout: Seconds that the end waits for what is left, if the time is real.
+        stuck_after: As for :class:`~chained_models.Dispatcher`.
+        leftovers_allowed: Whether it may end although something has not; that is given up then.
 
     Attributes:
         clock: The time; None if it is real.
@@ -109,6 +111,8 @@ class Harness:
         live: bool = False,
         seed: int = 0,
         timeout: float = 10.0,
+        stuck_after: float = STUCK_AFTER,
+        leftovers_allowed: bool = False,
     ) -> None:
         given = backend if backend is not None else ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
         self._backend = None if given == OWN else given
@@ -117,12 +121,15 @@ class Harness:
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
         self._began = time.monotonic()
         self._times: dict[int, float] = {}
-        self.dispatcher: Dispatcher = _Recorder(self, where, runs_any=self._backend is not None)
+        self.dispatcher: Dispatcher = _Recorder(
+            self, where, stuck_after=stuck_after, runs_any=self._backend is not None
+        )
         Dispatcher.check(self.dispatcher, self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
         self.accepted: list[Accepted] = []
         self._known: set[SaveHandle[Any]] = set()
         self._timeout = timeout
+        self._leftovers_allowed = leftovers_allowed
         self._open = ExitStack()
 
     @property
@@ -230,7 +237,7 @@ class Harness:
             self.dispatcher.close(0)
         finally:
             self._open.close()
-        if left and error is None:
+        if left and error is None and not self._leftovers_allowed:
             raise Leftovers(said_of(left))
 
     def finish(self) -> list[str]:

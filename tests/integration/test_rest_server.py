@@ -482,6 +482,23 @@ def test_a_location_without_a_body(rest_server: RestServer) -> None:
 # Threads and memory
 
 
+def test_a_thread_that_ends_closes_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
+    """Also if somebody keeps the error of a save, whose traceback leads to the connection."""
+    errors: list[BackendError] = []
+
+    def fail_once() -> None:
+        with pytest.raises(InDoubt) as caught:
+            carry_out(backend)
+        errors.append(caught.value)
+
+    rest_server.plan(Fault(headers={"Content-Encoding": "gzip"}))
+    thread = threading.Thread(target=fail_once)
+    thread.start()
+    thread.join()
+    rest_server.wait_for_hang_up()
+    assert errors[0].__traceback__ is not None
+
+
 def test_each_thread_has_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
     """Kept from save to save, and shared with nobody."""
     together = threading.Barrier(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import threading
 import weakref
@@ -37,11 +38,43 @@ class _WhileTimeLeft(list[Any]):
         return super().__iter__()
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer whose headers have an end.
+
+    To http.client, the end of the connection is as good: an answer that was cut there would pass for one without an identity
+    and without a version.
+    """
+
+    def begin(self) -> None:
+        fp: Any = self.fp
+        lines: Any = _Lines(fp)
+        self.fp = lines
+        try:
+            super().begin()
+        finally:
+            self.fp = fp
+        if not lines.last:
+            raise http.client.IncompleteRead(b"")
+
+
+class _Lines:
+    """Reads lines, and remembers the last one."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.last = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.last = self._inner.readline(limit)
+        return self.last
+
+
 class _Reporting:
     """Mixed into a connection: tells the attempt of this thread which socket it uses, and when the first byte goes."""
 
     sock: Any
     socket_options: Any
+    response_class: Any = _Response
 
     def _new_conn(self) -> Any:
         attempt = Attempt.current()
@@ -139,7 +172,8 @@ class Sessions:
             closing = weakref.finalize(local.end, _close, session, os.getpid())
             closing.atexit = False
             with self._lock:
-                self._closings = {one for one in self._closings if one.alive} | {closing}
+                self._closings -= {one for one in self._closings if not one.alive}
+                self._closings.add(closing)
         return local.session
 
     def close(self) -> None:
@@ -153,7 +187,7 @@ class Sessions:
     def _start_afresh(self) -> None:
         self._local = threading.local()
         # Each is called once: here, or when its thread has ended.
-        self._closings: set[weakref.finalize[Any, Any]] = set()
+        self._closings: set[Any] = set()
 
 
 class _End:

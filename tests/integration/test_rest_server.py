@@ -482,6 +482,53 @@ def test_a_location_without_a_body(rest_server: RestServer) -> None:
 # Threads and memory
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(body=b" " * 3_000_000, until_close=True),
+        Fault(body=b'"' + b" " * 900_000 + b'"'),
+        Fault(body=b"{" + b" " * 900_000),
+        Fault(body=b"<p>" * 300_000, headers={"Content-Type": "text/html"}),
+        Fault(body=gzip_bomb(900_000)[:-100], headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=["too large", "a string", "broken", "HTML", "broken gzip"],
+)
+def test_an_error_that_is_kept_keeps_no_answer(rest_server: RestServer, fault: Fault) -> None:
+    """A program that keeps its failed saves does not keep what the server had sent to each, in the frames of a traceback."""
+    rest_server.put("/baskets/7", {})
+    backend = RestBackend(rest_server.url, max_answer_bytes=1_000_000)
+    rest_server.plan(*[fault] * 5)
+    kept: list[BackendError] = []
+    carried: list[Any] = []
+
+    def fail() -> None:
+        try:
+            carried.append(carry_out(backend))
+        except InDoubt as error:
+            kept.append(error)
+
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            fail()
+        now, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(kept), carried) == (5, [])
+    assert now < 900_000
+    backend.close()
+
+
+def test_an_error_that_is_kept_keeps_no_connection(rest_server: RestServer, backend: RestBackend) -> None:
+    """Whatever is wrong with the head of an answer, the connection ends with the attempt."""
+    for head in ({"Content-Length": "1, 2"}, {"X-Long": "x" * 100_000}):
+        rest_server.plan(Fault(headers=head))
+        with pytest.raises(InDoubt) as caught:
+            carry_out(backend)
+        rest_server.wait_for_hang_up()
+        assert caught.value.__cause__ is not None
+
+
 def test_a_thread_that_ends_closes_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
     """Also if somebody keeps the error of a save, whose traceback leads to the connection."""
     errors: list[BackendError] = []

@@ -36,7 +36,7 @@ from chained_models.exceptions import (
 )
 from chained_models.operation import Guarantee, Method
 
-HELD_AT_MOST = 10.0
+HELD_AT_MOST = 3.0
 """Seconds that the server waits for a client to hang up. No client should take as long."""
 
 DRIP = 0.05
@@ -135,7 +135,7 @@ class ChaosServer:
         self.stopped = threading.Event()
         self._versions: dict[tuple[str, str], int] = {}
         self._answers: dict[str, Reply] = {}
-        self._bytes: dict[str, bytes] = {}
+        self._sent: dict[str, tuple[bytes, str | None]] = {}
         self._last_id = 0
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
@@ -267,14 +267,16 @@ class ChaosServer:
     def _carried_out(self, seen: Seen, exchange: Exchange) -> Reply:
         verb, key, body = exchange.verb, exchange.headers.get("idempotency-key", ""), exchange.body
         fleet, identity = exchange.place()
-        if verb != "GET" and self._bytes.setdefault(key, body) != body:
-            self.wrong.append(f"{exchange.attempt}: other bytes under the same key")
+        if_match = exchange.headers.get("if-match")
+        if verb != "GET" and self._sent.setdefault(key, (body, if_match)) != (body, if_match):
+            self.wrong.append(
+                f"V8: {exchange.attempt} has other bytes, or another version, than an earlier one of its key"
+            )
         if verb != "GET" and self.promise & Guarantee.IDEMPOTENT and key in self._answers:
             return self._answers[key]
         values: dict[str, Any] = json.loads(body) if body else {}
         if body and values.get("note", note(fleet, values["n"])) != note(fleet, values["n"]):
             self.wrong.append(f"{exchange.attempt}: the values do not belong together")
-        if_match = exchange.headers.get("if-match")
         reply = self._effect(verb, fleet, identity, values, if_match)
         if reply.status < 300 and verb != "GET":
             n = int(exchange.attempt.split(":")[1])

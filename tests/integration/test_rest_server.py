@@ -135,6 +135,28 @@ def test_an_answer_that_is_not_whole(rest_server: RestServer, backend: RestBacke
         carry_out(backend, Method.READ)
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b'HTTP/1.1 200 OK\r\nETag: "7"\r\nX-Cut: he'])
+def test_headers_that_are_cut_are_no_answer(head: bytes) -> None:
+    """Who takes them for whole takes an answer without identity and version for all that was said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            guest = listener.accept()[0]
+            guest.recv(1 << 16)
+            guest.sendall(head)
+            guest.shutdown(socket.SHUT_WR)
+            guest.recv(1 << 16)
+            guest.close()
+
+        server = threading.Thread(target=answer)
+        server.start()
+        backend = RestBackend(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(InDoubt, match="broke before there was an answer"):
+            carry_out(backend)
+        server.join()
+        backend.close()
+
+
 def test_the_status_settles_it_however_the_answer_goes_on(rest_server: RestServer, backend: RestBackend) -> None:
     """A failure with a body that is cut, broken or endless is still that failure."""
     for fault in (

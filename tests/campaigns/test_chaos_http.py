@@ -531,6 +531,7 @@ def test_giant_answers(campaign: Campaign) -> None:
         Dispatcher("threads") as dispatcher,
     ):
         backend = ChaosBackend(server, Random(0))
+        backend.lane = Lane(max_in_flight=8)
         Boat.bind(backend, resource="{fleet}/boats", dispatcher=dispatcher, retry=RetryPolicy(attempts=1), timeout=5.0)
         boats = [Boat(f"fleet-{number}") for number in range(count)]
         for number, boat in enumerate(boats):

@@ -36,7 +36,7 @@ from chained_models.exceptions import (
 )
 from chained_models.operation import Guarantee, Method
 
-HELD_AT_MOST = 3.0
+HELD_AT_MOST = 2.0
 """Seconds that the server waits for a client to hang up. No client should take as long."""
 
 DRIP = 0.05

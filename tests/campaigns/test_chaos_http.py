@@ -497,7 +497,7 @@ def play(seed: int) -> Counter[str]:
 
 def test_chaos(campaign: Campaign) -> None:
     """Nothing is lost, reordered or applied twice against the server's promise, and no attempt outlives its deadline."""
-    rounds = campaign.pick(8, 120, 600)
+    rounds = campaign.pick(6, 120, 600)
     total: Counter[str] = sum(campaign.each(play, rounds, chunk=10), Counter())
     faults = [name for name in FAULTS if name != "none" and total[f"fault {name}"]]
     cards = [card for card in DECK if total[f"card {card}"]]
@@ -513,7 +513,7 @@ def test_chaos(campaign: Campaign) -> None:
         saves=total["saves"],
         applied=total["applied"],
         rounds=total["rounds"],
-        **{one.value: total[f"outcome {one.value}"] for one in Outcome},
+        **{one.value: total[f"outcome {one.value}"] for one in (Outcome.SAVED, Outcome.FAILED, Outcome.ABANDONED)},
     )
 
 

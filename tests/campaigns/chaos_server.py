@@ -664,7 +664,7 @@ def _endless(*, chunked: bool) -> Callable[[Exchange], None]:
 
 
 @cache
-def _bomb() -> bytes:
+def bomb() -> bytes:
     """Small on the wire, 24 MB when unpacked."""
     return gzip.compress(b'{"note": "' + b" " * (24 << 20) + b'"}')
 
@@ -812,7 +812,7 @@ FAULTS: dict[str, Fault] = {
         _body(lambda reply: gzip.compress(reply.body)[:10] + b"\xff" * 20, Content_Encoding="gzip", end=True), InDoubt
     ),
     "gzip": Fault(_body(lambda reply: gzip.compress(reply.body), Content_Encoding="gzip")),
-    "a gzip bomb": Fault(_body(lambda reply: _bomb(), Content_Encoding="gzip"), InDoubt),
+    "a gzip bomb": Fault(_body(lambda reply: bomb(), Content_Encoding="gzip"), InDoubt),
     "a giant body": Fault(_body(_long_before), InDoubt),
     "a giant body in chunks": Fault(_endless(chunked=True), InDoubt),
     "a giant body until the end": Fault(_endless(chunked=False), InDoubt),

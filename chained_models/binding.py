@@ -184,7 +184,7 @@ class Bound:
         key = choose(model)
         try:
             hash(key)
-        except TypeError:
+        except Exception:  # noqa: BLE001 - it may be an object with ideas of its own
             raise InvalidOption(f"an ordering key must be hashable; this one is a {type(key).__name__}") from None
         return port, key
 
@@ -205,7 +205,7 @@ def as_identity(parts: list[Any]) -> Any:
     identity = parts[0] if len(parts) == 1 else tuple(parts)
     try:
         hash(identity)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - it may be an object with ideas of its own
         raise InvalidIdentity(f"an identity must be hashable; this one is of type {type(parts[0]).__name__}") from None
     return identity
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import threading
 import weakref
@@ -37,11 +38,43 @@ class _WhileTimeLeft(list[Any]):
         return super().__iter__()
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer whose headers have an end.
+
+    To http.client, the end of the connection is as good: an answer that was cut there would pass for one without an identity
+    and without a version.
+    """
+
+    def begin(self) -> None:
+        fp: Any = self.fp
+        lines: Any = _Lines(fp)
+        self.fp = lines
+        try:
+            super().begin()
+        finally:
+            self.fp = fp
+        if not lines.last:
+            raise http.client.IncompleteRead(b"")
+
+
+class _Lines:
+    """Reads lines, and remembers the last one."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.last = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.last = self._inner.readline(limit)
+        return self.last
+
+
 class _Reporting:
     """Mixed into a connection: tells the attempt of this thread which socket it uses, and when the first byte goes."""
 
     sock: Any
     socket_options: Any
+    response_class: Any = _Response
 
     def _new_conn(self) -> Any:
         attempt = Attempt.current()
@@ -125,7 +158,7 @@ class Sessions:
         elif given is not None:
             raise InvalidOption("RestBackend(session=...): a requests.Session, or a callable that makes one")
         self._lock = threading.Lock()
-        self._close_all()
+        self._start_afresh()
 
     def get(self) -> Any:
         """The session of this thread."""
@@ -135,23 +168,46 @@ class Sessions:
         # A forked child must not write into the connections of its parent.
         if getattr(local, "process", None) != os.getpid():
             session = _watched(self._make())
+            local.session, local.process, local.end = session, os.getpid(), _End()
+            closing = weakref.finalize(local.end, _close, session, os.getpid())
+            closing.atexit = False
             with self._lock:
-                self._made.add(session)
-            local.session, local.process = session, os.getpid()
+                self._closings -= {one for one in self._closings if not one.alive}
+                self._closings.add(closing)
         return local.session
 
     def close(self) -> None:
         """Close the sessions that were made here; one that was given stays its owner's. New ones are made if needed."""
         with self._lock:
-            made = list(self._made)
-            self._close_all()
-        for session in made:
-            session.close()
+            closings = self._closings
+            self._start_afresh()
+        for close in closings:
+            close()
 
-    def _close_all(self) -> None:
+    def _start_afresh(self) -> None:
         self._local = threading.local()
-        # Weak: the session of a thread that has ended goes with it.
-        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Each is called once: here, or when its thread has ended.
+        self._closings: set[Any] = set()
+
+
+class _End:
+    """Goes when its thread does."""
+
+
+def _close(session: Any, process: int) -> None:
+    """End the connections of a session, at once."""
+    if os.getpid() != process:
+        return  # in a forked child the locks of the other threads' pools may be held for ever
+    if isinstance(session, requests.Session):
+        # By itself a session only forgets its pools. Their connections would stay open as long as somebody keeps the error
+        # of a failed save: its traceback leads to the pool.
+        for adapter in session.adapters.values():
+            if isinstance(adapter, HTTPAdapter):
+                for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                    for key in manager.pools.keys():  # noqa: SIM118 - it is no dict, and cannot be iterated
+                        if (pool := manager.pools.get(key)) is not None:
+                            pool.close()
+    session.close()
 
 
 def _own_session(trust_env: bool) -> requests.Session:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import socket
 import ssl
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +22,7 @@ from ._header import checked_headers
 from ._reply import Reply, Unreadable
 from ._session import Sessions
 
-__all__ = ["Sessions", "as_sent", "check_auth", "credentials", "failure", "send"]
+__all__ = ["Sessions", "as_sent", "check_auth", "credentials", "failure", "scrub", "send"]
 
 _CHUNK = 16 * 1024
 """Bytes read at once. Small, because an old urllib3 unpacks each piece whole: a thousandfold, in a gzip bomb."""
@@ -197,6 +199,19 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
         return Unavailable, "no connection"
     late = attempt.over or any(isinstance(kind, low.ReadTimeoutError | failed.ReadTimeout) for kind in kinds)
     return InDoubt, "no answer in time" if late else "the connection broke before there was an answer"
+
+
+def scrub(error: BaseException) -> None:
+    """Let go of what `error` leads to: the request, with its body and credentials, the answer, and the connection.
+
+    Errors are kept, with the handles of failed saves, and reported, with the local variables of each frame. The frames stay, but
+    they are emptied.
+    """
+    for one in _causes(error):
+        traceback.clear_frames(one.__traceback__)
+        for secret in ("request", "response"):
+            with suppress(AttributeError):
+                setattr(one, secret, None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

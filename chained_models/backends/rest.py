@@ -252,20 +252,22 @@ class RestBackend:
             kind, what = self._transport.failure(error, attempt)
             if kind not in (Rejected, Unavailable):
                 kind = doubt(operation.method)
-            # Foreign exceptions carry the request, with its body and credentials, into whatever reports them.
-            for secret in ("request", "response"):
-                with suppress(AttributeError):
-                    setattr(error, secret, None)
+            self._transport.scrub(error)
             raise kind(f"{label}: {what} ({timeout:g} s)") from error
 
         self._raise_for_status(operation, reply, attempt)
+        status = reply.status
         try:
             return self._answer(operation, reply)
-        except BackendError:
+        except BackendError as error:
+            self._transport.scrub(error)
             raise
         except Exception as error:
+            self._transport.scrub(error)
             what = str(error) if isinstance(error, Unreadable) else f"`parse` raised {type(error).__name__}"
-            raise doubt(operation.method)(f"{label} answered {reply.status}, but {what}") from error
+            raise doubt(operation.method)(f"{label} answered {status}, but {what}") from error
+        finally:
+            del reply  # or whoever keeps the error keeps it
 
     def close(self) -> None:
         """Close the connections. The backend may be used again: it makes new ones."""

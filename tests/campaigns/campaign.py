@@ -20,7 +20,7 @@ FOUND = Path(__file__).with_name("seeds.json")
 """Every seed that ever failed, by campaign; they are played again in every run, first."""
 
 CHUNK = 500
-"""So many seeds are given to a process at a time."""
+"""So many seeds are given to a process at a time, unless each of them takes long."""
 
 
 class Campaign:
@@ -51,10 +51,11 @@ class Campaign:
         yield from self.known()
         yield from range(self.seed, self.seed + count)
 
-    def each(self, play: Callable[[int], Any], count: int) -> list[Any]:
+    def each(self, play: Callable[[int], Any], count: int, chunk: int = CHUNK) -> list[Any]:
         """Play each seed: the quick level here, the others in as many processes as there are cores.
 
-        `play` must be a function of a module. A seed that raises fails the campaign, and is named.
+        `play` must be a function of a module. A seed that raises fails the campaign, and is named. So many seeds as `chunk` says
+        are given to a process at a time.
 
         Returns:
             What was returned, in no order; None is left out.
@@ -65,7 +66,7 @@ class Campaign:
         seeds = self.seeds(count)
         # Forked: the processes have the test modules already, which cannot be imported by name in a new interpreter.
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
-            waiting = {pool.submit(_play, play, chunk) for chunk in _chunks(seeds, CHUNK)}
+            waiting = {pool.submit(_play, play, chunk) for chunk in _chunks(seeds, chunk)}
             try:
                 for done in as_completed(waiting):
                     returned += done.result()

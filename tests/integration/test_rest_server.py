@@ -135,6 +135,28 @@ def test_an_answer_that_is_not_whole(rest_server: RestServer, backend: RestBacke
         carry_out(backend, Method.READ)
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b'HTTP/1.1 200 OK\r\nETag: "7"\r\nX-Cut: he'])
+def test_headers_that_are_cut_are_no_answer(head: bytes) -> None:
+    """Who takes them for whole takes an answer without identity and version for all that was said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            guest = listener.accept()[0]
+            guest.recv(1 << 16)
+            guest.sendall(head)
+            guest.shutdown(socket.SHUT_WR)
+            guest.recv(1 << 16)
+            guest.close()
+
+        server = threading.Thread(target=answer)
+        server.start()
+        backend = RestBackend(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(InDoubt, match="broke before there was an answer"):
+            carry_out(backend)
+        server.join()
+        backend.close()
+
+
 def test_the_status_settles_it_however_the_answer_goes_on(rest_server: RestServer, backend: RestBackend) -> None:
     """A failure with a body that is cut, broken or endless is still that failure."""
     for fault in (
@@ -480,6 +502,70 @@ def test_a_location_without_a_body(rest_server: RestServer) -> None:
 
 
 # Threads and memory
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(body=b" " * 3_000_000, until_close=True),
+        Fault(body=b'"' + b" " * 900_000 + b'"'),
+        Fault(body=b"{" + b" " * 900_000),
+        Fault(body=b"<p>" * 300_000, headers={"Content-Type": "text/html"}),
+        Fault(body=gzip_bomb(900_000)[:-100], headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=["too large", "a string", "broken", "HTML", "broken gzip"],
+)
+def test_an_error_that_is_kept_keeps_no_answer(rest_server: RestServer, fault: Fault) -> None:
+    """A program that keeps its failed saves does not keep what the server had sent to each, in the frames of a traceback."""
+    rest_server.put("/baskets/7", {})
+    backend = RestBackend(rest_server.url, max_answer_bytes=1_000_000)
+    rest_server.plan(*[fault] * 5)
+    kept: list[BackendError] = []
+    carried: list[Any] = []
+
+    def fail() -> None:
+        try:
+            carried.append(carry_out(backend))
+        except InDoubt as error:
+            kept.append(error)
+
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            fail()
+        now, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(kept), carried) == (5, [])
+    assert now < 900_000
+    backend.close()
+
+
+def test_an_error_that_is_kept_keeps_no_connection(rest_server: RestServer, backend: RestBackend) -> None:
+    """Whatever is wrong with the head of an answer, the connection ends with the attempt."""
+    for head in ({"Content-Length": "1, 2"}, {"X-Long": "x" * 100_000}):
+        rest_server.plan(Fault(headers=head))
+        with pytest.raises(InDoubt) as caught:
+            carry_out(backend)
+        rest_server.wait_for_hang_up()
+        assert caught.value.__cause__ is not None
+
+
+def test_a_thread_that_ends_closes_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
+    """Also if somebody keeps the error of a save, whose traceback leads to the connection."""
+    errors: list[BackendError] = []
+
+    def fail_once() -> None:
+        with pytest.raises(InDoubt) as caught:
+            carry_out(backend)
+        errors.append(caught.value)
+
+    rest_server.plan(Fault(headers={"Content-Encoding": "gzip"}))
+    thread = threading.Thread(target=fail_once)
+    thread.start()
+    thread.join()
+    rest_server.wait_for_hang_up()
+    assert errors[0].__traceback__ is not None
 
 
 def test_each_thread_has_its_connection(rest_server: RestServer, backend: RestBackend) -> None:

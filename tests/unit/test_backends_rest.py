@@ -744,6 +744,48 @@ def test_a_forked_child_does_not_use_the_connections_of_its_parent(monkeypatch: 
     assert sessions.get() is not before
 
 
+def test_a_forked_child_leaves_the_connections_of_its_parent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it closes its backend, or the threads of the parent are cleared away in it: their locks may be held."""
+    closed: list[object] = []
+
+    class Watched(requests.Session):
+        def close(self) -> None:
+            closed.append(self)
+
+    sessions = RestBackend(BASE, session=Watched)._sessions
+    sessions.get()
+    with monkeypatch.context() as child:
+        child.setattr("os.getpid", lambda: -1)
+        sessions.close()
+        assert closed == []
+    first = sessions.get()
+    sessions.close()
+    assert closed == [first]
+
+
+def test_a_session_goes_with_its_thread() -> None:
+    """It is closed when its thread has ended, once, and is not remembered for ever; whatever kind of session it is."""
+
+    closed = threading.Semaphore(0)
+
+    class Plain:
+        def request(self, *args: Any, **options: Any) -> Any:
+            raise NotImplementedError
+
+        def close(self) -> None:
+            closed.release()
+
+    sessions = RestBackend(BASE, session=Plain)._sessions
+    for _ in range(5):
+        in_a_thread(lambda: sessions.get() is not None)
+        assert closed.acquire(timeout=10)
+    sessions.get()
+    assert len(sessions._closings) <= 2
+    sessions.close()
+    assert closed.acquire(timeout=10)
+    assert not closed.acquire(blocking=False)
+
+
 def test_anything_shaped_like_a_session_will_do() -> None:
     """It is given what requests.Session.request takes, and its answer is closed."""
 

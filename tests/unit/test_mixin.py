@@ -955,6 +955,25 @@ def test_an_identity_that_no_url_can_carry_is_refused_at_the_call(dispatcher: Di
     backend.close()
 
 
+def test_an_identity_or_ordering_key_whose_hash_raises_is_refused(backend: Scripted, dispatcher: Dispatcher) -> None:
+    """Whatever it raises: what comes out is an error of ours, and nothing is queued."""
+
+    class Spiteful:
+        def __hash__(self) -> int:
+            raise RuntimeError
+
+    @dataclasses.dataclass
+    class Page(ChainedSaveMixin, backend=backend, dispatcher=dispatcher):
+        id: Any = None
+
+    with pytest.raises(InvalidIdentity, match="Spiteful"):
+        Page(id=Spiteful()).save()
+    Page.bind(backend, ordering_key=lambda page: Spiteful())
+    with pytest.raises(InvalidOption, match="Spiteful"):
+        Page(id=1).save()
+    assert backend.operations == []
+
+
 def test_a_save_that_is_being_prepared_when_the_dispatcher_closes_is_refused() -> None:
     """It was not accepted yet, so `save()` raises, and nothing is sent after `close()`."""
     backend, dispatcher = Scripted(), Dispatcher("inline")

@@ -61,6 +61,14 @@ def matches(operation: Operation, which: tuple[Which, ...]) -> bool:
     return all(_is_about(operation, one) for one in which)
 
 
+def _alike(which: tuple[Which, ...], others: tuple[Which, ...]) -> bool:
+    """Whether they ask for the same. Two models may be equal, and are not the same one."""
+    pairs = zip(which, others, strict=False)
+    return len(which) == len(others) and all(
+        one is other or (not isinstance(one, ChainedSaveMixin) and one == other) for one, other in pairs
+    )
+
+
 def _is_about(operation: Operation, which: Which) -> bool:
     match which:
         case Method():
@@ -159,7 +167,7 @@ class ScriptedBackend(MemoryBackend):
             *which: As for :meth:`hold`; nothing for all that is held.
         """
         with self.lock:
-            for rule in [rule for rule in self._holds if not which or rule.which == which]:
+            for rule in [rule for rule in self._holds if not which or _alike(rule.which, which)]:
                 rule.stop()
                 self._holds.remove(rule)
         for flight in self.held:

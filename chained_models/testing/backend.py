@@ -31,6 +31,11 @@ class Rule:
             raise InvalidOption(f"times={times!r}: 1 or more, or None for as long as the rule stands")
         if skip < 0:
             raise InvalidOption(f"skip={skip!r}: 0 or more")
+        for one in which:
+            if not (isinstance(one, Method | type | ChainedSaveMixin | SaveHandle) or callable(one)):
+                raise InvalidOption(
+                    f"{one!r}: a Method, a class of models, a model, a save or a function of the operation"
+                )
         self.which = which
         self.left = times
         self._act = act
@@ -80,9 +85,8 @@ def _is_about(operation: Operation, which: Which) -> bool:
         case ChainedSaveMixin():
             save = which.chain.in_flight
             return save is not None and _belongs_to(operation, save)
-        case _ if callable(which):
+        case _:
             return which(operation)
-    raise InvalidOption(f"{which!r}: a Method, a class of models, a model, a save or a function of the operation")
 
 
 def _belongs_to(operation: Operation, save: SaveHandle[Any]) -> bool:

@@ -31,6 +31,11 @@ class Rule:
             raise InvalidOption(f"times={times!r}: 1 or more, or None for as long as the rule stands")
         if skip < 0:
             raise InvalidOption(f"skip={skip!r}: 0 or more")
+        for one in which:
+            if not (isinstance(one, Method | type | ChainedSaveMixin | SaveHandle) or callable(one)):
+                raise InvalidOption(
+                    f"{one!r}: a Method, a class of models, a model, a save or a function of the operation"
+                )
         self.which = which
         self.left = times
         self._act = act
@@ -61,6 +66,14 @@ def matches(operation: Operation, which: tuple[Which, ...]) -> bool:
     return all(_is_about(operation, one) for one in which)
 
 
+def _alike(which: tuple[Which, ...], others: tuple[Which, ...]) -> bool:
+    """Whether they ask for the same. Two models may be equal, and are not the same one."""
+    pairs = zip(which, others, strict=False)
+    return len(which) == len(others) and all(
+        one is other or (not isinstance(one, ChainedSaveMixin) and one == other) for one, other in pairs
+    )
+
+
 def _is_about(operation: Operation, which: Which) -> bool:
     match which:
         case Method():
@@ -72,9 +85,8 @@ def _is_about(operation: Operation, which: Which) -> bool:
         case ChainedSaveMixin():
             save = which.chain.in_flight
             return save is not None and _belongs_to(operation, save)
-        case _ if callable(which):
+        case _:
             return which(operation)
-    raise InvalidOption(f"{which!r}: a Method, a class of models, a model, a save or a function of the operation")
 
 
 def _belongs_to(operation: Operation, save: SaveHandle[Any]) -> bool:
@@ -159,7 +171,7 @@ class ScriptedBackend(MemoryBackend):
             *which: As for :meth:`hold`; nothing for all that is held.
         """
         with self.lock:
-            for rule in [rule for rule in self._holds if not which or rule.which == which]:
+            for rule in [rule for rule in self._holds if not which or _alike(rule.which, which)]:
                 rule.stop()
                 self._holds.remove(rule)
         for flight in self.held:

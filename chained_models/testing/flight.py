@@ -64,6 +64,8 @@ class Flight:
 
     def answer(self) -> None:
         """The answer (or the refusal) reaches the client; the request is applied first, if it was not. Nothing if it ended."""
+        if not self.held:
+            return
         if self._reply is None:
             self.apply()
         reply = self._reply
@@ -81,7 +83,7 @@ class Flight:
 
     def lose(self, error: BaseException | None = None) -> None:
         """The request is applied, if it was not; the client never learns of it, and gets this error (default: InDoubt)."""
-        if self._reply is None:
+        if self.held and self._reply is None:
             self.apply()
         self._end(None, InDoubt("the answer was lost") if error is None else error)
 

@@ -124,7 +124,8 @@ class Harness:
         self.dispatcher: Dispatcher = _Recorder(
             self, where, stuck_after=stuck_after, runs_any=self._backend is not None
         )
-        Dispatcher.check(self.dispatcher, self._backend)
+        if self._backend is not None:
+            Dispatcher.check(self.dispatcher, self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
         self.accepted: list[Accepted] = []
         self._known: set[SaveHandle[Any]] = set()
@@ -174,7 +175,8 @@ class Harness:
         Raises:
             UsageError: The time is real here; flush() waits for it.
         """
-        self._virtual().run_until_idle()
+        # Nor need time pass for whoever only looks, much later, whether what is over by then has taken too long.
+        self._virtual().run_until_idle(self.dispatcher._engine.look_no_more)
 
     def _virtual(self) -> VirtualClock:
         if self.clock is None:

@@ -24,6 +24,8 @@ from chained_models.drivers.asyncio import AsyncioDriver
 from chained_models.drivers.inline import InlineDriver
 from chained_models.drivers.threads import ThreadsDriver
 from chained_models.protocols import Job
+from chained_models.testing import SteppedDriver, VirtualClock
+from chained_models.testing.driver import Suspension, suspension
 
 PATIENCE = 5.0
 """Seconds after which a test that waits has failed."""
@@ -142,6 +144,43 @@ class Scripted(Script):
             return self._answer(operation, failure)
 
 
+class SteppedScripted(Scripted):
+    """Blocking, for a driver that can leave an attempt where it is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._held: set[str | None] = set()
+        self._left: list[tuple[str, Suspension, Callable[[], Any]]] = []
+
+    def hold(self, name: str | None = None) -> None:
+        self._held.add(name)
+
+    def release(self, name: str | None = None) -> None:
+        self._held = set() if name is None else self._held - {name}
+        left, self._left = self._left, []
+        for one, suspended, say in left:
+            if name in (None, one):
+                suspended.end(say)
+            else:
+                self._left.append((one, suspended, say))
+
+    def execute(self, operation: Operation) -> Any:
+        open_until_said = contextlib.ExitStack()
+        failure = open_until_said.enter_context(self._attempt(operation))
+
+        def say() -> Any:
+            with open_until_said:
+                return self._answer(operation, failure)
+
+        name = operation.values["name"]
+        if not self._held & {None, name}:
+            return say()
+        suspended = suspension()
+        assert suspended is not None
+        self._left.append((name, suspended, say))
+        return suspended
+
+
 class AsyncScripted(Script):
     """Of coroutines. An attempt that is told to be deaf does not end when it is cancelled."""
 
@@ -225,20 +264,6 @@ class AsyncioByHand(ByHand, AsyncioDriver):
     """An event loop, and time by hand."""
 
 
-class VirtualClock:
-    """The inline driver's time: whoever waits for it to pass, moves it."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        assert seconds is not None, "nothing would ever end this wait"
-        self.time += seconds
-
-
 # Worlds
 
 
@@ -246,6 +271,11 @@ class World:
     """One dispatcher, in a world of blocking calls."""
 
     concurrent = True
+    """Whether `save()` returns before the attempt ends, whatever the backend does."""
+    holds = True
+    """Whether it does where the backend holds the attempt."""
+    patience = PATIENCE
+    """As `PATIENCE`, in seconds of this world."""
     backend: Any
     driver: Any
 
@@ -281,11 +311,11 @@ class World:
         """Wait for these handles; returns their outcomes."""
         for handle in handles:
             if not handle.cancelled():
-                handle.exception(PATIENCE)
+                handle.exception(self.patience)
         return [handle.outcome for handle in handles]
 
     async def flush(self) -> None:
-        self.dispatcher.flush(PATIENCE)
+        self.dispatcher.flush(self.patience)
 
     async def stuck(self) -> None:
         """Wait until nothing moves any more, because what is left is paused or halted."""
@@ -327,22 +357,33 @@ class World:
 
 
 class Inline(World):
-    concurrent = False
+    concurrent = holds = False
 
     def __init__(self) -> None:
         self.backend = Scripted()
         self.clock = VirtualClock()
         self.driver = InlineDriver(self.clock)
+        self.clock.serve(self.driver)
         super().__init__()
 
     async def armed(self, within: float) -> None:
         """Whatever there was to do has been done already."""
 
     def advance(self, seconds: float) -> None:
-        ends = self.clock.time + seconds
-        while (pause := self.driver.help()) is not None and self.clock.time + pause <= ends:
-            self.clock.time += pause
-        self.clock.time = ends
+        self.clock.advance(seconds)
+
+
+class Stepped(Inline):
+    """One thread, as inline; but an attempt that is held is left where it is, and all seconds are virtual."""
+
+    holds = True
+    patience = 1_000.0
+
+    def __init__(self) -> None:
+        self.backend = SteppedScripted()
+        self.clock = VirtualClock()
+        self.driver = SteppedDriver(self.clock)
+        World.__init__(self)
 
 
 class Threads(World):
@@ -397,6 +438,7 @@ class RunningLoop(BackgroundLoop):
 
 WORLDS: dict[str, type[World]] = {
     "inline": Inline,
+    "stepped": Stepped,
     "threads": Threads,
     "running-loop": RunningLoop,
     "background-loop": BackgroundLoop,
@@ -411,6 +453,11 @@ def everywhere(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 def where_things_happen_meanwhile(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Play a test body in the worlds where `save()` returns before the attempt ends."""
     return _in({name: kind for name, kind in WORLDS.items() if kind.concurrent}, body)
+
+
+def where_attempts_can_be_held(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Play a test body in the worlds where `save()` returns while the backend holds the attempt."""
+    return _in({name: kind for name, kind in WORLDS.items() if kind.holds}, body)
 
 
 def where_calls_block(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -35,6 +35,7 @@ from chained_models import (
 from chained_models.backends.memory import MemoryBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
+from chained_models.testing import AsyncScriptedBackend, ScriptedBackend
 from tests.integration.rest_server import RestServer
 
 QUICK = RetryPolicy(attempts=3, wait_initial=0.001, wait_max=0.002)
@@ -109,7 +110,10 @@ class MemoryCase(Case):
             body: str = ""
 
         self.model = Note
-        self.backend = MemoryBackend()
+        self.backend = self.make()
+
+    def make(self) -> Any:
+        return MemoryBackend()
 
     def stored(self, identity: Any) -> dict[str, Any] | None:
         values = self.backend.stored("notes").get(identity)
@@ -125,6 +129,23 @@ class MemoryCase(Case):
 
     def remove(self, identity: Any) -> None:
         del self.backend._collections["notes"].rows[identity]
+
+
+class ScriptedCase(MemoryCase):
+    """The fake of the testing kit, without a script: it answers as the real ones do."""
+
+    def make(self) -> Any:
+        return ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
+
+
+class ForgetfulScriptedCase(MemoryCase):
+    def make(self) -> Any:
+        return ScriptedBackend(guarantee=Guarantee.FENCED)
+
+
+class AsyncScriptedCase(MemoryCase):
+    def make(self) -> Any:
+        return AsyncScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
 
 
 class RestCase(Case):
@@ -211,7 +232,16 @@ class AsyncSQLCase(SQLCase):
         return AsyncSQLAlchemyBackend(engine)
 
 
-CASES: list[Callable[[ExitStack, Path], Case]] = [MemoryCase, RestCase, SQLCase, KeyedSQLCase, AsyncSQLCase]
+CASES: list[Callable[[ExitStack, Path], Case]] = [
+    MemoryCase,
+    ScriptedCase,
+    ForgetfulScriptedCase,
+    AsyncScriptedCase,
+    RestCase,
+    SQLCase,
+    KeyedSQLCase,
+    AsyncSQLCase,
+]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.__name__)

@@ -21,7 +21,7 @@ from chained_models import (
     WouldDeadlock,
 )
 
-from .scripted import PATIENCE, Inline, RunningLoop, Threads, World, everywhere, where_things_happen_meanwhile
+from .scripted import PATIENCE, Inline, RunningLoop, Threads, World, everywhere, where_attempts_can_be_held
 
 SAVED = Outcome.SAVED
 BLOCK = Overflow.BLOCK
@@ -260,7 +260,7 @@ def test_block_in_threads_waits_for_a_resume() -> None:
     world.close()
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_block_in_a_receiver(world: World) -> None:
     """It would wait for the chain that it holds up."""
     basket = world.bind(max_pending=1, overflow=BLOCK)()

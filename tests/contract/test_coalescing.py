@@ -27,7 +27,7 @@ from chained_models import (
     Unavailable,
 )
 
-from .scripted import PATIENCE, Basket, Inline, RunningLoop, Scripted, World, everywhere, where_things_happen_meanwhile
+from .scripted import PATIENCE, Basket, Inline, RunningLoop, Scripted, World, everywhere, where_attempts_can_be_held
 
 EVERY, LATEST = Coalesce.EVERY, Coalesce.LATEST
 SAVED, SUPERSEDED, CANCELLED = Outcome.SAVED, Outcome.SUPERSEDED, Outcome.CANCELLED
@@ -138,7 +138,7 @@ def test_a_cell_where_nothing_was_attempted(older: str, newer: str, coalesce: Co
 def test_a_cell_where_the_older_one_is_in_flight(older: str, newer: str, coalesce: Coalesce) -> None:
     """Its attempt has started, and has not ended."""
 
-    @where_things_happen_meanwhile
+    @where_attempts_can_be_held
     async def play(world: Any) -> None:
         basket = stored(world, older, coalesce=coalesce)
         world.backend.hold()

@@ -30,7 +30,7 @@ from chained_models import (
 from chained_models.operation import Method
 from chained_models.policies import Clash
 
-from .scripted import Basket, Inline, World, everywhere, where_things_happen_meanwhile
+from .scripted import Basket, Inline, World, everywhere, where_attempts_can_be_held
 
 CREATE, UPDATE, PATCH, DELETE, READ = Method
 
@@ -408,7 +408,7 @@ async def test_edits_in_the_meantime_stay(world: World) -> None:
     assert server.values["total"] == 9
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_a_save_that_comes_while_it_is_resolved(world: World) -> None:
     """A save that is queued while the first one is in flight is rebased as well, and the place of the first is kept."""
     server = Server(world)
@@ -425,7 +425,7 @@ async def test_a_save_that_comes_while_it_is_resolved(world: World) -> None:
     assert server.methods == [UPDATE, READ, UPDATE, UPDATE]
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_the_time_is_over_while_it_is_read(world: World) -> None:
     """Reading counts: when the time for all attempts is over, it is given up, and what comes of it later changes nothing."""
     server = Server(world)

@@ -45,7 +45,7 @@ from .scripted import (
     Threads,
     World,
     everywhere,
-    where_things_happen_meanwhile,
+    where_attempts_can_be_held,
 )
 
 SAVED, FAILED, CANCELLED, SUPERSEDED = Outcome.SAVED, Outcome.FAILED, Outcome.CANCELLED, Outcome.SUPERSEDED
@@ -449,7 +449,7 @@ async def test_flush_waits_for_what_moves_and_names_what_does_not(world: World) 
     await world.flush()
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_closing(world: World) -> None:
     """What waits is cancelled with the rest."""
     parent, child = await family(world)

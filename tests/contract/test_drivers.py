@@ -31,7 +31,7 @@ from .scripted import (
     Basket,
     World,
     everywhere,
-    where_things_happen_meanwhile,
+    where_attempts_can_be_held,
 )
 
 SAVED, FAILED, ABANDONED, CANCELLED = Outcome.SAVED, Outcome.FAILED, Outcome.ABANDONED, Outcome.CANCELLED
@@ -81,7 +81,7 @@ async def test_one_save_of_an_object_is_in_flight(world: World) -> None:
     assert all(world.backend.values_of(name) == list(range(10)) for name in "abcde")
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_a_lane_bounds_all_its_chains_together(world: World) -> None:
     """As many attempts run at once as the lane allows, and no more."""
     world.backend.lane.max_in_flight = 3
@@ -574,7 +574,7 @@ async def test_refused_credentials_pause_the_lane(world: World, caplog: pytest.L
 # Time
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_an_attempt_over_its_time_is_in_doubt_and_still_counts(world: World) -> None:
     """While it runs nothing else of its chain is sent; when it ends well after all, the save is saved."""
     basket = world.bind(timeout=10, retry=STEADY)()
@@ -593,7 +593,7 @@ async def test_an_attempt_over_its_time_is_in_doubt_and_still_counts(world: Worl
     assert world.backend.values == [0, 1]
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_a_save_over_its_whole_time_is_abandoned(world: World) -> None:
     """The chain goes on, the late end is told as `stale` and changes nothing, and its slot comes back."""
     world.backend.lane.max_in_flight = 1
@@ -674,7 +674,7 @@ async def test_flush_names_what_cannot_move(world: World) -> None:
     assert waiting.done()
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_flush_has_a_deadline(world: World) -> None:
     """What has not ended by then is named, and goes on."""
     world.backend.hold()
@@ -732,7 +732,7 @@ async def test_close_settles_what_it_cannot_carry_out(world: World, caplog: pyte
     assert len(world.dispatcher) == 0
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_close_gives_up_what_does_not_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """What is in flight past the deadline is abandoned, what is behind it cancelled."""
     basket = world.bind()()

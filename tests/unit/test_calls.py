@@ -37,8 +37,7 @@ from chained_models import (
 )
 from chained_models.calls import CallView
 from chained_models.drivers.inline import InlineDriver
-
-from ..contract.scripted import VirtualClock
+from chained_models.testing import VirtualClock
 
 
 @pytest.fixture

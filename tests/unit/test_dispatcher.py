@@ -31,8 +31,9 @@ from chained_models import (
     WouldDeadlock,
 )
 from chained_models.drivers.inline import InlineDriver
+from chained_models.testing import VirtualClock
 
-from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, ThreadsByHand, VirtualClock, baskets, threads_of_ours
+from ..contract.scripted import PATIENCE, AsyncScripted, Scripted, ThreadsByHand, baskets, threads_of_ours
 
 
 def test_a_driver_is_given_by_name_or_as_an_object() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from chained_models.drivers.inline import InlineDriver, SystemClock
 from chained_models.protocols import Job
+from chained_models.testing import VirtualClock
 
-from ..contract.scripted import AsyncScripted, Scripted, VirtualClock
+from ..contract.scripted import AsyncScripted, Scripted
 
 
 def job(call: Callable[[], Any], following: Callable[[], Iterable[Job]] = tuple) -> Job:

@@ -747,6 +747,24 @@ def test_logs(caplog: pytest.LogCaptureFixture) -> None:
     assert not logging.getLogger("chained_models").filters
 
 
+def test_two_requests_of_one_name() -> None:
+    """A retry by hand is the same request; the script counts them."""
+
+    def scenario(play: Play) -> None:
+        class Strict(Basket):
+            pass
+
+        Strict.bind(MemoryBackend(), on_failure=OnFailure.HALT)
+        basket = Strict()
+        play.do("save", basket.save)
+        play.do("retry", lambda: basket.chain.retry(), when=lambda: basket.chain.halted)
+        play.at_end(lambda: expect(len(play.backend.ledger), 1))
+
+    found = failing(scenario, answers=["answer", Rejected])
+    name = "create 1 of Strict (new)"
+    assert found.choices == ("call save", f"fail Rejected {name}", "call retry", f"answer {name} (2)")
+
+
 # Limits and misuse
 
 

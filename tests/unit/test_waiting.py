@@ -11,8 +11,9 @@ import pytest
 
 from chained_models import Dispatcher, RetryPolicy, Stuck, Unavailable, WouldDeadlock
 from chained_models.drivers.inline import InlineDriver
+from chained_models.testing import VirtualClock
 
-from ..contract.scripted import PATIENCE, Scripted, VirtualClock, baskets
+from ..contract.scripted import PATIENCE, Scripted, baskets
 
 STEADY = RetryPolicy(wait_initial=5, wait_jitter=0)
 

@@ -326,7 +326,7 @@ def explored(case: Case, how: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("strategy", ["dpor", "random"])
 def test_holds(name: str, strategy: str, campaign: Campaign, record_property: Callable[[str, object], None]) -> None:
     """In no order that was tried is anything lost, stranded, doubled or waited for in vain."""
-    how = dpor(campaign.pick(2, 30, 100)) if strategy == "dpor" else at_random(campaign.pick(2, 40, 150), campaign.seed)
+    how = dpor(campaign.pick(2, 20, 60)) if strategy == "dpor" else at_random(campaign.pick(2, 25, 100), campaign.seed)
     found = explored(CASES[name], how)
     record_property("explored", found.num_explored)
     found.assert_holds()

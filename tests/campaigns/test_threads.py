@@ -109,7 +109,7 @@ def test_all_verbs_at_once(kind: type[Known], campaign: Campaign, caplog: pytest
     """What was saved was applied, once; what has failed or was cancelled was not; no two attempts of one thing overlap."""
     caplog.set_level(logging.CRITICAL, "chained_models")
     said: Counter[str] = Counter()
-    rounds, calls = campaign.pick((1, 300), (10, 1500), (40, 2000))
+    rounds, calls = campaign.pick((1, 300), (10, 1500), (25, 2000))
     for seed in range(campaign.seed, campaign.seed + rounds):
         backend = kind(seed)
         handles = set(storm(backend, seed, CREW, calls))
@@ -135,7 +135,7 @@ def test_all_verbs_at_once(kind: type[Known], campaign: Campaign, caplog: pytest
 def test_a_storm_of_signals(campaign: Campaign, tmp_path: Path) -> None:
     """The handler saves in the middle of anything: nothing hangs, and what was accepted arrives, in order."""
     accepted = busy = refused = 0
-    seconds = campaign.pick(0.5, 15, 45)
+    seconds = campaign.pick(0.5, 10, 30)
     for driver in DRIVERS:
         path = tmp_path / driver
         ended = run(sys.executable, driver, "handler", path, exit_timeout=60, storm=seconds)

@@ -81,6 +81,7 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             if facts.last is save:
                 last: SaveHandle[Any] | None = save
                 while last is not None and last.operation is None and last.outcome is not None:
+                    facts.given = {**last.given, **facts.given}
                     last.before, last = None, last.before  # or one cancelled handle would keep all the others
                 facts.last = last if last is not None and last.became is None else None
             return Merged()
@@ -127,7 +128,7 @@ def carried_values(save: SaveHandle[Any]) -> Snapshot:
         before = one.before
         values = one.snapshot
         if before is not None and before.became is not None:
-            values = carried(values, before.snapshot, before.became)
+            values = carried(values, {**before.snapshot, **one.given} if one.given else before.snapshot, before.became)
         for about, now in one.moves:
             values = carried(values, about, now)
         if one is not save:
@@ -278,11 +279,17 @@ def _give(save: SaveHandle[Any], about: Snapshot, understood: Mapping[str, Any],
 
 def _assign(save: SaveHandle[Any], assign: Callable[[Any], Merged]) -> Merged:
     """Assign to the object, or leave it for the thread that works with it."""
+
+    def noted(model: Any) -> Merged:
+        merged = assign(model)
+        save.facts.give(merged.moved)
+        return merged
+
     if save.binding.adapter.attached(save.model) and save.facts.thread != threading.get_ident():
         # Weakly, for what is kept beside an object must not keep it alive.
-        save.facts.defer(weakref.ref(save.model), assign)
+        save.facts.defer(weakref.ref(save.model), noted)
         return Merged()
-    return assign(save.model)
+    return noted(save.model)
 
 
 def _of_the_same(save: SaveHandle[Any], understood: Mapping[str, Any]) -> Mapping[str, Any]:

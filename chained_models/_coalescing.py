@@ -42,6 +42,9 @@ def absorb(older: Any, newer: Any) -> None:
     """
     if newer.before is older:
         newer.before, older.before = older.before, None
+        named_only = newer.verb is not Verb.DELETE and newer.update_fields is not None
+        given = {name: value for name, value in newer.given.items() if not named_only or name in newer.update_fields}
+        newer.given = {**older.given, **given}
     values, older.snapshot = older.snapshot, _NOTHING
     if newer.verb is Verb.DELETE:
         return

@@ -161,11 +161,12 @@ class Intake:
             raise
         if not save.passes_halt:
             save.before, facts.last = facts.last, save
+            save.given, facts.given = facts.given, {}
         with self._engine.deciding as ledger:
             refused = ledger.closed  # since the place was taken; what is not accepted yet is not waited for
             effects = ledger.withdraw(save) if refused else self._saves.fill(save)
         if refused and facts.last is save:
-            facts.last = save.before
+            facts.last, facts.given = save.before, save.given
         return None if refused else save, effects
 
     def _wait_for_room(self, facts: Facts, most: int | None, driver: Driver) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ class Facts:
         failed: The values that the latest failed saves carried and that are not stored, by name.
         outdated: What the model's own library takes for stored although we know better, by name: that, and what is stored.
         last: The latest save of the object whose answer may still move values of the next one.
+        given: What answers have made since of the object's values that were still those of that save's snapshot.
         unsettled: How many of its saves have not settled.
         latch: Held while a snapshot is taken and while an answer is merged, so that neither sees half of the other. It
             belongs to one object and is never held while waiting; the dispatcher's lock is only taken inside it.
@@ -44,6 +45,7 @@ class Facts:
         "base",
         "deferred",
         "failed",
+        "given",
         "in_doubt",
         "last",
         "latch",
@@ -65,6 +67,7 @@ class Facts:
         self.failed: Snapshot = {}
         self.outdated: Mapping[str, tuple[Any, Any]] = {}
         self.last: Any = None
+        self.given: Snapshot = {}
         self.unsettled = 0
         self.latch = threading.RLock()
         self.thread = 0
@@ -109,6 +112,14 @@ class Facts:
             for name, value in stored.items()
             if name in believed and not same(believed[name], value)
         }
+
+    def give(self, moved: Iterable[tuple[str, Any, Any]]) -> None:
+        """An answer has moved values of the object: the next snapshot will have them, unlike that of the save before it."""
+        if self.last is not None:
+            known = {**self.last.snapshot, **self.given}
+            given = {name: now for name, was, now in moved if same(was, known.get(name, MISSING))}
+            if given:
+                self.given = {**self.given, **given}
 
     def refuse(self, values: Snapshot) -> None:
         """A save that carried these values has failed, or was abandoned: see `failed`."""
@@ -156,6 +167,8 @@ class Merged:
 
     taken: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    moved: tuple[tuple[str, Any, Any], ...] = ()
+    """Of what was taken: the name, the value until then, and the plain value since."""
 
 
 def assign_answer(
@@ -173,7 +186,8 @@ def assign_answer(
     merged = Merged()
     for name, value in answer.items():
         live = adapter.peek(model, name)
-        if same(live, adapter.plain(type(model), name, value)):
+        plain = adapter.plain(type(model), name, value)
+        if same(live, plain):
             continue  # Assigning an equal value would mark it as changed, and cut what else refers to it.
         taken = discard or same(live, about.get(name, MISSING))
         if taken:
@@ -183,16 +197,20 @@ def assign_answer(
                 taken = False
         if taken:
             merged.taken += (name,)
+            merged.moved += ((name, live, plain),)
         else:
             merged.kept += (name,)
     return merged
 
 
 def became(values: Snapshot, about: Snapshot, answered: Snapshot) -> Snapshot:
-    """What the values of a snapshot are after the answer: only those move which the answer is about."""
+    """What the values of a snapshot are after the answer: only those move which the answer is about.
+
+    What was never set is not in the snapshot, and moves like any other value: from nothing to what was answered.
+    """
     moved = {
         name: value
         for name, value in answered.items()
-        if name in values and same(values[name], about.get(name, MISSING)) and not same(values[name], value)
+        if same(was := values.get(name, MISSING), about.get(name, MISSING)) and not same(was, value)
     }
     return {**values, **moved} if moved else values

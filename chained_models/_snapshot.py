@@ -57,7 +57,9 @@ def carried(snapshot: Snapshot, before: Snapshot, became: Snapshot) -> Snapshot:
     """`snapshot`, with what the backend itself gave to the save in front of it.
 
     Where the user changed nothing between two snapshots of one object (`before` and `snapshot` hold the same value),
-    whatever the answer to the first made of that value holds for the second: an id, a version, a computed total.
+    whatever the answer to the first made of that value holds for the second: an id, a version, a computed total. Also where
+    neither holds one, because the attribute was never set: else a third snapshot, which has the value of an answer that came
+    before it was taken, would not learn of the answers between.
 
     Args:
         snapshot: The waiting snapshot.
@@ -69,9 +71,7 @@ def carried(snapshot: Snapshot, before: Snapshot, became: Snapshot) -> Snapshot:
     moved = {
         name: value
         for name, value in became.items()
-        if name in snapshot
-        and not same(value, before.get(name, MISSING))
-        and same(snapshot[name], before.get(name, MISSING))
+        if not same(value, was := before.get(name, MISSING)) and same(snapshot.get(name, MISSING), was)
     }
     return {**snapshot, **moved} if moved else snapshot
 

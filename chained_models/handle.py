@@ -41,6 +41,8 @@ class SaveHandle(Handle[T]):
     snapshot: Snapshot = MappingProxyType({})
     before: SaveHandle[Any] | None = None
     """The save of the same object in front of this one, while its answer may still move values of this one."""
+    given: Snapshot = MappingProxyType({})
+    """What answers have made of values of the object that were still those of `before`, until this snapshot was taken."""
     became: Snapshot | None = None
     """What the values became by the answer; None while that is open."""
     moves: tuple[tuple[Snapshot, Snapshot], ...] = ()

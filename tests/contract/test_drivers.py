@@ -6,6 +6,7 @@ A body is a coroutine so that it can be played in an event loop; elsewhere nothi
 from __future__ import annotations
 
 import contextvars
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -896,3 +897,27 @@ async def test_a_deleted_object_takes_no_saves(world: World) -> None:
         basket.save()
     assert basket.delete() is gone or gone.done()
     assert await world.end(gone) == [SAVED]
+
+
+@where_things_happen_meanwhile
+async def test_an_answer_reaches_a_save_that_was_called_after_an_earlier_answer(world: World) -> None:
+    """Its snapshot has what the first answer gave, those in front of it do not; no stale total is sent, and none stays."""
+    totals = itertools.count(1)
+    world.backend.during = lambda operation: {"total": next(totals)}
+    basket = world.bind()()
+    world.backend.hold()
+    first = basket.save()
+    disconnect = basket.chain.on("sync", lambda event: basket.chain.pause())
+    for n in (1, 2):
+        basket.save({"n": n})
+    world.backend.release()
+    await world.end(first)
+    assert (basket.total, len(basket.chain)) == (1, 2)
+    fourth = basket.save({"n": 3})
+    disconnect()
+    basket.chain.resume()
+    await world.end(fourth)
+    assert [operation.values["total"] for operation in world.backend.ledger] == [None, 1, 2, 3]
+    assert basket.total == 4
+    assert await world.end(basket.save({"n": 4})) == [Outcome.SAVED]
+    assert (world.backend.ledger[-1].values["total"], basket.total) == (4, 5)

@@ -13,9 +13,20 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-from chained_models import ChainedSaveMixin, Dispatcher, Guarantee, WouldDeadlock, set_default_dispatcher
+from chained_models import (
+    CallChain,
+    ChainedSaveMixin,
+    Dispatcher,
+    Guarantee,
+    OnFailure,
+    Rejected,
+    WouldDeadlock,
+    flush,
+    set_default_dispatcher,
+)
 
 SAVES = 20
 
@@ -31,11 +42,13 @@ class File:
 
     def execute(self, operation: Any) -> None:
         time.sleep(self.seconds)
-        self.write(operation)
+        self.write(operation.values["name"], operation.values["n"])
 
-    def write(self, operation: Any) -> None:
+    def write(self, name: str, n: int) -> None:
+        if name == "refused":
+            raise Rejected("as it should be")
         with open(self.path, "a") as file:
-            file.write(f"{operation.values['name']} {operation.values['n']}\n")
+            file.write(f"{name} {n}\n")
 
 
 class AsyncFile(File):
@@ -43,7 +56,7 @@ class AsyncFile(File):
 
     async def execute(self, operation: Any) -> None:  # type: ignore[override]
         await asyncio.sleep(self.seconds)
-        self.write(operation)
+        self.write(operation.values["name"], operation.values["n"])
 
 
 @dataclasses.dataclass
@@ -63,6 +76,35 @@ def save(line: Line) -> list[Any]:
     return handles
 
 
+def save_and_halt(line: Line) -> list[Any]:
+    """One chain has halted, with a save behind what halted it; another one goes on."""
+    refused = Line(id=8, name="refused")
+    refused.chain.update(on_failure=OnFailure.HALT)
+    halted = refused.save()
+    refused.name = "behind"
+    refused.save()
+    halted.add_done_callback(lambda _: None)  # somebody listens, so that nothing is logged now
+    return save(line)
+
+
+def add_and_halt(backend: File) -> list[Any]:
+    """The same with chains of calls."""
+
+    def work(item: tuple[str, int]) -> None:
+        time.sleep(backend.seconds)
+        backend.write(*item)
+
+    halting = CallChain(work, on_failure=OnFailure.HALT)
+    halting.add(("refused", 0)).add_done_callback(lambda _: None)
+    halting.add(("behind", 0))
+    return CallChain(work).extend([("a", n) for n in range(SAVES)])
+
+
+def leave(*_: object) -> None:
+    """What a program does that wants to end in good order when it is told to."""
+    sys.exit(143)
+
+
 def end(how: str, handles: list[Any]) -> None:
     """Leave the process in that manner."""
     match how:
@@ -75,15 +117,24 @@ def end(how: str, handles: list[Any]) -> None:
         case "SIGINT":
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
-        case "fork":
+        case "SIGTERM" | "SIGTERM, handled":
+            if how != "SIGTERM":
+                signal.signal(signal.SIGTERM, leave)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        case "os._exit":
+            os._exit(7)
+        case "fork" | "fork, os._exit":
             child = os.fork()
             if child == 0:
                 in_child(handles)
+                if how != "fork":
+                    os._exit(0)
                 sys.exit(0)
             _, status = os.waitpid(child, 0)
             print("child", os.waitstatus_to_exitcode(status))
         case "handler":
-            in_handler()
+            in_handler(float(sys.argv[6]) if len(sys.argv) > 6 else 0.2)
         case "in exit":
             import atexit
 
@@ -97,13 +148,14 @@ def in_child(handles: list[Any]) -> None:
     print("child has", len(default_dispatcher()), "chains")
     unsettled = [handle for handle in handles if handle.cancelled()]
     print("child's handles", all(handle.done() for handle in handles), {handle.outcome.name for handle in unsettled})
-    if sys.argv[1] != "asyncio":
+    if sys.argv[1] not in ("asyncio", "loop"):
         Line(id=2, name="child", n=1).save().result(10)
     sys.stdout.flush()
 
 
-def in_handler() -> None:
-    """A signal handler that saves, whatever the program is doing; refused while the dispatcher is at work."""
+def in_handler(seconds: float) -> None:
+    """A signal handler that saves, whatever the program is doing: saving, flushing, waiting. Refused while the dispatcher is
+    at work."""
     accepted = refused = 0
     line = Line(id=2, name="handler")
 
@@ -117,44 +169,56 @@ def in_handler() -> None:
         else:
             accepted += 1
         if time.monotonic() < ends:
-            signal.setitimer(signal.ITIMER_REAL, 0.0003)
+            signal.setitimer(signal.ITIMER_REAL, 0.001 if number % 2 else 0.0003)
 
+    busy = Line(id=3, name="busy")
+    ends = time.monotonic() + seconds
+    number = 0
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.001)
-    busy = Line(id=3, name="busy")
-    ends = time.monotonic() + 0.2
-    number = 0
     while time.monotonic() < ends:
         busy.n = number
-        busy.save()
+        saved = busy.save()
         number += 1
+        if number % 7 == 0:
+            saved.result(10)
+        elif number % 50 == 0:
+            flush(10)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    print("accepted", accepted, "busy", number)
+    print("accepted", accepted, "busy", number, "refused", refused)
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Arguments: driver, manner of ending, file, seconds for each save, seconds that the exit waits."""
-    driver, how, path, seconds, exit_timeout = sys.argv[1:]
+    """Arguments: driver, manner of ending, file, seconds for each save, seconds that the exit waits, seconds of a storm; and
+    "halted" if a chain is to be."""
+    driver, how, path, seconds, exit_timeout = sys.argv[1:6]
+    # Who started us may have ignored them, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     backend = (AsyncFile if driver in ("asyncio", "loop") else File)(path, 0.0 if how == "handler" else float(seconds))
-    set_default_dispatcher(Dispatcher(None if driver == "loop" else driver, exit_timeout=float(exit_timeout)))
+    named = {"loop": None, "calls": "threads"}.get(driver, driver)
+    set_default_dispatcher(Dispatcher(named, exit_timeout=float(exit_timeout)))
     Line.bind(backend)
+    accept = save_and_halt if sys.argv[7:] == ["halted"] else save
     if driver == "loop":
-        asyncio.run(in_loop(how))
+        asyncio.run(in_loop(how, accept))
     else:
-        end(how, save(Line()))
+        end(how, add_and_halt(backend) if driver == "calls" else accept(Line()))
 
 
-async def in_loop(how: str) -> None:
+async def in_loop(how: str, accept: Callable[[Line], list[Any]]) -> None:
     """A program that is a coroutine."""
     from chained_models import default_dispatcher
 
     async with default_dispatcher() if how != "dropped" else contextlib.nullcontext():
-        handles = save(Line())
+        handles = accept(Line())
         await asyncio.sleep(0)
-        if how == "SIGINT":
-            os.kill(os.getpid(), signal.SIGINT)
+        if how in ("SIGINT", "SIGTERM, handled"):
+            if how != "SIGINT":
+                signal.signal(signal.SIGTERM, leave)
+            os.kill(os.getpid(), signal.SIGINT if how == "SIGINT" else signal.SIGTERM)
             await asyncio.sleep(60)
         end(how, handles)
 

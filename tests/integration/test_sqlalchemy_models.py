@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,34 @@ def test_a_new_object_is_inserted_once_and_then_updated(dispatcher: Dispatcher, 
     assert "SET tags=?, version=?" in other
     assert note.chain.unsaved_changes() == {}
     assert sa.inspect(note).detached
+
+
+def test_answers_reach_a_save_behind_those_that_were_called_before_the_first_answer(
+    engine: sa.Engine, written: Watched
+) -> None:
+    """Two saves that know no version yet stand between the create and a save that knows the create's."""
+    created, go_on = threading.Event(), threading.Event()
+
+    def hold(save: Any) -> None:
+        created.set()
+        assert go_on.wait(10)
+
+    with Dispatcher("threads") as dispatcher:
+        Note.bind(SQLAlchemyBackend(engine), dispatcher=dispatcher)
+        note = Note(text="a")
+        note.chain.pause()
+        first = note.save()
+        first.add_done_callback(hold)
+        note.save({"text": "b"})
+        note.save({"text": "c"})
+        note.chain.resume()
+        assert created.wait(10)
+        assert note.version == 1
+        fourth = note.save({"text": "d"})
+        go_on.set()
+        fourth.result(10)
+        assert (note.version, note.chain.unsaved_changes()) == (4, {})
+        assert note.save({"text": "e"}).result(10).version == 5
 
 
 def test_a_saved_object_can_join_a_session(dispatcher: Dispatcher, engine: sa.Engine, written: Watched) -> None:

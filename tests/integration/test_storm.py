@@ -90,8 +90,9 @@ class Boat(ChainedSaveMixin):
 class Sailor:
     """Calls the verbs of a shared fleet, as the dice will have it."""
 
-    def __init__(self, seed: int, fleet: list[Boat], handles: list[SaveHandle[Any]]) -> None:
+    def __init__(self, seed: int, fleet: list[Boat], handles: list[SaveHandle[Any]], calls: int = CALLS) -> None:
         self._dice = random.Random(seed)
+        self._calls = calls
         self._fleet = fleet
         self._handles = handles
         self.error: BaseException | None = None
@@ -114,7 +115,7 @@ class Sailor:
         ]
         weights = [weight for weight, _ in verbs]
         try:
-            for _ in range(CALLS):
+            for _ in range(self._calls):
                 ((_, verb),) = self._dice.choices(verbs, weights)
                 with suppress(Deleted, CancelledError, TimeoutError):
                     done = verb(self._dice.choice(self._fleet))
@@ -141,7 +142,11 @@ def quick_switches() -> Iterator[None]:
 def test_storm(quick_switches: None, kind: type[Stormy], seed: int, caplog: pytest.LogCaptureFixture) -> None:
     """When the storm is over and every chain may go on, all handles are settled and nothing is left."""
     caplog.set_level(logging.CRITICAL, "chained_models")
-    backend = kind(seed)
+    storm(kind(seed), seed)
+
+
+def storm(backend: Stormy, seed: int, crew: int = THREADS, calls: int = CALLS) -> list[SaveHandle[Any]]:
+    """Let so many threads make so many calls each, and check what must hold when all may go on; returns the handles."""
     with Dispatcher() as dispatcher:
         Boat.bind(
             backend, dispatcher=dispatcher, identity_by="server", retry=RetryPolicy(attempts=3, wait_initial=0.001)
@@ -149,13 +154,13 @@ def test_storm(quick_switches: None, kind: type[Stormy], seed: int, caplog: pyte
         # Two objects of each known thing, and some new ones.
         fleet = [Boat(id=number % 4) if number < 8 else Boat() for number in range(12)]
         handles: list[SaveHandle[Any]] = [boat.save() for boat in fleet]
-        sailors = [Sailor(seed * 100 + number, fleet, handles) for number in range(THREADS)]
+        sailors = [Sailor(seed * 100 + number, fleet, handles, calls) for number in range(crew)]
         threads = [threading.Thread(target=sailor.sail) for sailor in sailors]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert [sailor.error for sailor in sailors] == [None] * THREADS
+        assert [sailor.error for sailor in sailors] == [None] * crew
         for _ in range(1000):
             backend.lane.resume()
             for chain in dispatcher:
@@ -168,3 +173,4 @@ def test_storm(quick_switches: None, kind: type[Stormy], seed: int, caplog: pyte
         assert [handle for handle in handles if not handle.done()] == []
         assert all(not lane.slots for lane in dispatcher._engine._lanes.values())
     assert backend.disorder == []
+    return handles

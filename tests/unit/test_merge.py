@@ -75,9 +75,15 @@ def test_an_answer_about_nothing_known() -> None:
 def test_became() -> None:
     """Values move with the answer only where they are what it is about; otherwise the snapshot stays the same object."""
     values = {"id": None, "total": 2}
-    assert became(values, {"id": None, "total": 1}, {"id": 7, "total": 3, "more": 1}) == {"id": 7, "total": 2}
+    assert became(values, {"id": None, "total": 1}, {"id": 7, "total": 3}) == {"id": 7, "total": 2}
     assert became(values, {"id": None}, {"id": None, "total": 5}) is values
     assert became(values, {}, {}) is values
+
+
+def test_what_was_never_set_becomes_what_was_answered() -> None:
+    """It is in no snapshot; if it is known to be stored, the answer is not about nothing, and it stays unknown."""
+    assert became({"total": 2}, {"total": 2}, {"version": 1}) == {"total": 2, "version": 1}
+    assert became({"total": 2}, {"total": 2, "version": 1}, {"version": 2}) == {"total": 2}
 
 
 def test_confirm() -> None:

@@ -5,20 +5,32 @@ Nothing here needs pytest; the plugin that comes with this package makes fixture
 
 from __future__ import annotations
 
+from ._recorder import Accepted
+from ._writing import history_of
 from .backend import AsyncScriptedBackend, Flight, Rule, ScriptedBackend
+from .checker import violations
 from .clock import VirtualClock
 from .driver import SteppedDriver
-from .harness import OWN, Accepted, Harness, Leftovers
+from .harness import OWN, Harness, Leftovers
+from .history import Attempt, Ending, History, Hold, Known, Save
 
 __all__ = [
     "OWN",
     "Accepted",
     "AsyncScriptedBackend",
+    "Attempt",
+    "Ending",
     "Flight",
     "Harness",
+    "History",
+    "Hold",
+    "Known",
     "Leftovers",
     "Rule",
+    "Save",
     "ScriptedBackend",
     "SteppedDriver",
     "VirtualClock",
+    "history_of",
+    "violations",
 ]

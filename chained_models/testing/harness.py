@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from .._record import Verb
-from ..binding import Bound, rebound_everywhere
+from ..binding import rebound_everywhere
 from ..dispatcher import Dispatcher
 from ..exceptions import Stuck, UsageError
 from ..handle import SaveHandle
 from ..operation import Guarantee
 from ..process import set_default_dispatcher
 from ..protocols import Driver
+from ._recorder import Accepted, Recorder
 from .backend import ScriptedBackend
 from .clock import VirtualClock
 from .driver import SteppedDriver
@@ -29,43 +28,6 @@ OWN = "own"
 
 class Leftovers(AssertionError):
     """A test has ended, and saves have not."""
-
-
-@dataclass(slots=True)
-class Accepted:
-    """One save that a verb has returned.
-
-    Attributes:
-        save: Its handle.
-        tick: When the verb was called, as a tick of the backend.
-        settled: When it was settled, as a tick; None while it is not.
-    """
-
-    save: SaveHandle[Any]
-    tick: int
-    settled: int | None = None
-
-
-class _Recorder(Dispatcher):
-    """Writes down what it accepts."""
-
-    def __init__(self, harness: Harness, driver: Driver | str | None, *, runs_any: bool) -> None:
-        super().__init__(driver)
-        self._harness = harness
-        self._runs_any = runs_any
-
-    def check(self, backend: Any) -> None:
-        if not self._runs_any:  # else it will never meet that backend
-            super().check(backend)
-
-    def submit(self, model: Any, bound: Bound, backend: Any, verb: Verb, **wishes: Any) -> SaveHandle[Any]:
-        tick = self._harness.tick()
-        return self._harness.note(super().submit(model, bound, backend, verb, **wishes), tick)
-
-    def retry(self, key: Any) -> SaveHandle[Any] | None:
-        tick = self._harness.tick()
-        successor = super().retry(key)
-        return None if successor is None else self._harness.note(successor, tick)
 
 
 class Harness:
@@ -93,7 +55,7 @@ class Harness:
     Attributes:
         clock: The time; None if it is real.
         dispatcher: Carries out all saves.
-        accepted: Every save that was accepted, in the order of the calls.
+        recorder: The same, for what it has written down.
     """
 
     clock: VirtualClock | None
@@ -112,11 +74,10 @@ class Harness:
         self._ticks = itertools.count(1)
         where: Any = SteppedDriver() if driver is None and not live else driver
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
-        self.dispatcher: Dispatcher = _Recorder(self, where, runs_any=self._backend is not None)
+        self.recorder = Recorder(where, self.tick, runs_any=self._backend is not None)
+        self.dispatcher: Dispatcher = self.recorder
         self.dispatcher.check(self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
-        self.accepted: list[Accepted] = []
-        self._known: set[SaveHandle[Any]] = set()
         self._timeout = timeout
         self._open = ExitStack()
 
@@ -132,6 +93,11 @@ class Harness:
                 "each model is saved to its own backend here; leave out backend='own' to have a scripted one"
             )
         return self._backend
+
+    @property
+    def accepted(self) -> list[Accepted]:
+        """Every save that was accepted, in the order of the calls."""
+        return self.recorder.accepted
 
     @property
     def saves(self) -> list[SaveHandle[Any]]:
@@ -174,15 +140,6 @@ class Harness:
         """The next moment, on the same scale as the backend's, if that is a scripted one."""
         tick: int = next(self._ticks) if not isinstance(self._backend, ScriptedBackend) else self._backend.tick()
         return tick
-
-    def note(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
-        """For its dispatcher: a verb that was called at `tick` returns this save."""
-        if save not in self._known:  # a second delete returns the first one's
-            self._known.add(save)
-            one = Accepted(save, tick)
-            self.accepted.append(one)
-            save.when_settled(lambda _: setattr(one, "settled", self.tick()))
-        return save
 
     def leftovers(self) -> list[str]:
         """What has not ended, each with the reason."""

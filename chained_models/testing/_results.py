@@ -91,7 +91,8 @@ class Results(Lookup):
             save = self.saves.get(attempt.save)
             if save is None:
                 continue
-            known = exactly or (fenced and attempt.version is not None)
+            # To delete once more what is gone already changes nothing.
+            known = exactly or (fenced and attempt.version is not None and attempt.method is not Method.DELETE)
             if attempt.key in applied:
                 if known:
                     yield (

@@ -147,6 +147,13 @@ class Sending(Lookup):
 
     def as_accepted(self) -> Iterator[str]:
         given: defaultdict[int, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for attempt in self.history.attempts:
+            if attempt.answered and attempt.save in self.saves:
+                for name, value in attempt.answered.items():
+                    given[self.saves[attempt.save].record][name].add(value)
+        filled: defaultdict[int, set[str]] = defaultdict(set)
+        for one in self.history.saves:
+            filled[one.object] |= one.filled  # what one save was given reaches those behind it
         looked_at: set[str] = set()
         for attempt in sorted(self.history.attempts, key=lambda one: one.began):
             save = self.saves.get(attempt.save)
@@ -157,12 +164,6 @@ class Sending(Lookup):
             called = next((one.values for one in reversed(line) if one.values), None)
             if called is None:
                 continue
-            if not given:
-                for one in self.history.attempts:
-                    if one.save in self.saves:
-                        for name, value in one.answered.items():
-                            given[self.saves[one.save].record][name].add(value)
-            filled = line[-1].filled.union(*(one.filled for one in line))
             for name, value in attempt.values.items():
-                if called.get(name) != value and value not in given[save.record][name] and name not in filled:
+                if called.get(name) != value and value not in given[save.record][name] and name not in filled[save.object]:
                     yield f"V4: {self.name(save.id)}, {attempt}, sends {name} otherwise than it was at the call"

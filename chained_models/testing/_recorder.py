@@ -25,10 +25,13 @@ class Accepted:
     Attributes:
         save: Its handle.
         tick: When the verb was called (or the successor made), as a tick of the backend.
-        settled: When it was settled, as a tick; None while it is not.
+        decided: When it was decided how it ends.
+        settled: When its handle was settled; None while it is not.
         outcome: What it was settled as.
         times: How often it was settled.
-        values: Fingerprints of its snapshot at the call; None if no verb has returned it.
+        returned: Whether a verb has returned it.
+        values: Fingerprints of its snapshot at the call.
+        named: The attributes that it was to send, if they were named.
         chain: The chain that it got its place in.
         record: What it was taken to be a save of.
         after: Ids of the saves that it waits for.
@@ -37,10 +40,13 @@ class Accepted:
 
     save: SaveHandle[Any]
     tick: int
+    decided: int | None = None
     settled: int | None = None
     outcome: Outcome | None = None
     times: int = 0
+    returned: bool = False
     values: Values | None = None
+    named: frozenset[str] | None = None
     chain: Chain | None = None
     record: Record | None = None
     after: tuple[str, ...] = ()
@@ -87,15 +93,24 @@ class Recorder(Dispatcher):
 
     def _start_afresh(self) -> None:
         super()._start_afresh()
-        ledger: Any = self._engine.ledger
-        accepted = ledger._accepted
+        work: Any = self._intake._saves
+        accepted, fill, settled = work.accepted, work.fill, work.settled
 
-        def place(save: Any) -> None:
+        def accept(save: SaveHandle[Any]) -> None:
             accepted(save)
-            if isinstance(save, SaveHandle):
-                self._place(save)
+            self._place(save)
 
-        ledger._accepted = place
+        def filled(save: SaveHandle[Any]) -> Any:
+            # Now, for a moment later it may carry what it has taken over from another one.
+            one = self.placed[save]
+            one.values, one.named = fingerprints(save.snapshot), save.update_fields
+            return fill(save)
+
+        def settle(save: SaveHandle[Any]) -> None:
+            settled(save)
+            self.placed[save].decided = self._tick()
+
+        work.accepted, work.fill, work.settled = accept, filled, settle
 
     def check(self, backend: Any) -> None:
         if not self._runs_any:
@@ -130,9 +145,8 @@ class Recorder(Dispatcher):
     def _returned(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
         """A verb that was called at `tick` returns this save."""
         one = self.placed[save]
-        if one.values is None:  # else a second delete returns the first one's
-            one.tick = min(tick, one.tick)
-            one.values = fingerprints(save.snapshot)
+        if not one.returned:  # else a second delete returns the first one's
+            one.tick, one.returned = min(tick, one.tick), True
             self.accepted.append(one)
         return save
 

@@ -29,11 +29,11 @@ class Sending(Lookup):
     # V1
 
     def one_in_flight(self) -> Iterator[str]:
-        for group in ("chain", "object"):
+        for group in ("chain", "object", "record"):
             flying: defaultdict[int, list[Attempt]] = defaultdict(list)
             for attempt in self.history.attempts:
                 save = self.saves.get(attempt.save)
-                if save is None:
+                if save is None or (group == "record" and save.moved):
                     continue
                 beside = flying[getattr(save, group)]
                 beside[:] = [
@@ -55,7 +55,7 @@ class Sending(Lookup):
         events: list[tuple[float, int, Save]] = []
         for save in self.history.saves:
             events.append((save.tick, 0, save))
-            events.append((self.settled(save.id), 1, save))
+            events.append((self._lets_go(save), 1, save))
             began = next((one.began for one in self.attempts[save.id] if not one.question), None)
             if began is not None:
                 events.append((began, 2, save))
@@ -81,6 +81,13 @@ class Sending(Lookup):
                     yield f"V2: {self.name(save.id)} is sent at {tick:g} in front of {self.name(mine[0][1])}"
                 for one in again[save.chain]:
                     yield f"V2: {self.name(save.id)} is sent at {tick:g} in front of {self.name(one)}, which is sent again"
+
+    def _lets_go(self, save: Save) -> float:
+        """When it holds up nobody any more: one that was never sent as soon as that is decided, for nobody waits for its receivers."""
+        ending = self.ends.get(save.id)
+        if ending is None:
+            return NEVER
+        return ending.tick if ending.decided is None or self.attempts[save.id] else ending.decided
 
     def held_back(self) -> Iterator[str]:
         holds = self.history.holds
@@ -134,7 +141,10 @@ class Sending(Lookup):
             if attempt.question:
                 continue
             first = firsts.setdefault(attempt.operation, attempt)
-            if first.key != attempt.key:
+            keyed = firsts.setdefault(attempt.key, attempt)
+            if keyed.payload != attempt.payload:
+                yield f"V8: {self.name(attempt.save)}, {attempt}, has the key of {keyed}, and sends something else"
+            elif first.key != attempt.key:
                 yield f"V8: {self.name(attempt.save)}, {attempt}, has the key {attempt.key}, not {first.key} as before"
             elif (first.payload, first.version) != (attempt.payload, attempt.version):
                 yield f"V8: {self.name(attempt.save)}, {attempt}, sends something else under the same key than {first}"
@@ -154,6 +164,11 @@ class Sending(Lookup):
         filled: defaultdict[int, set[str]] = defaultdict(set)
         for one in self.history.saves:
             filled[one.object] |= one.filled  # what one save was given reaches those behind it
+        taken_over: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for one in self.history.saves:
+            if one.replaced and one.ended_as is not None:
+                for name, value in (one.values or {}).items():
+                    taken_over[one.ended_as][name].add(value)
         looked_at: set[str] = set()
         for attempt in sorted(self.history.attempts, key=lambda one: one.began):
             save = self.saves.get(attempt.save)
@@ -161,9 +176,12 @@ class Sending(Lookup):
                 continue
             looked_at.add(attempt.operation)
             line = list(self.line(save))
-            called = next((one.values for one in reversed(line) if one.values), None)
-            if called is None:
+            origin = next((one for one in line if one.values), None)
+            if origin is None or origin.values is None:
                 continue
             for name, value in attempt.values.items():
-                if called.get(name) != value and value not in given[save.record][name] and name not in filled[save.object]:
+                expected = {origin.values.get(name)}
+                if origin.named is not None and name not in origin.named:
+                    expected |= taken_over[origin.id][name]
+                if value not in expected | given[save.record][name] and name not in filled[save.object]:
                     yield f"V4: {self.name(save.id)}, {attempt}, sends {name} otherwise than it was at the call"

@@ -76,6 +76,7 @@ class _Writer:
         self._placed = list(recorder.placed.values())
         self._chains: dict[Any, int] = {}
         self._records, self._objects = _Numbers(), _Numbers()
+        self._stored: dict[tuple[str, Any], Record] = {}
         self._instead_of: dict[str, tuple[str, bool]] = {}
         self._lines: dict[str, list[Accepted]] = {}
         """By the id and the key that operations may go by: those that may have sent them, in order."""
@@ -107,11 +108,17 @@ class _Writer:
     def _chain(self, key: Any) -> int:
         return self._chains.setdefault(key, len(self._chains) + 1)
 
+    def _record(self, save: SaveHandle[Any]) -> int:
+        """By what is stored, where that is known: whether two records of the library are one thing is not for it to say."""
+        identity = save.identity
+        stored = self._stored.setdefault((save.binding.resource, identity), save.record.current())
+        return self._records.of(save.record.current() if identity is None else stored)
+
     def saves(self) -> Iterator[Save]:
         """Those that were accepted."""
         for one in self._placed:
             save = one.save
-            if one.values is None and save.rounds == 0:
+            if not (one.returned or save.rounds):
                 continue  # its snapshot could not be taken, so no verb has returned it
             instead_of, by_hand = self._instead_of.get(save.id, (None, False))
             chain: Any = save.chain
@@ -120,11 +127,12 @@ class _Writer:
                 id=save.id,
                 number=save.seq,
                 chain=self._chain(chain.key),
-                record=self._records.of(record),
+                record=self._record(save),
                 object=self._objects.of(save.facts),
                 verb=save.verb.value,
                 key=save.idempotency_key,
                 values=one.values,
+                named=one.named,
                 tick=one.tick,
                 after=one.after,
                 instead_of=instead_of,
@@ -158,7 +166,9 @@ class _Writer:
         for one in sorted(ended, key=lambda one: one.settled or 0):
             error = None if one.save.error is None else type(one.save.error).__name__
             for _ in range(one.times):
-                yield Ending(save=one.save.id, tick=one.settled or 0, outcome=one.outcome, error=error)
+                yield Ending(
+                    save=one.save.id, tick=one.settled or 0, decided=one.decided, outcome=one.outcome, error=error
+                )
 
     def holds(self) -> Iterator[Hold]:
         """What was paused or halted; not where a record turned out to be another one, and the hold went there."""
@@ -179,7 +189,7 @@ class _Writer:
             if stored is not None and save.facts.base is not None:
                 yield Known(
                     object=self._objects.of(save.facts),
-                    record=self._records.of(record),
+                    record=self._record(save),
                     base=fingerprints(save.facts.base),
                     stored=fingerprints(stored),
                 )

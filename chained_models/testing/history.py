@@ -40,7 +40,8 @@ class Save:
         object: Number of the object that was saved.
         verb: "save", "patch", "delete" or "refresh".
         key: Its idempotency key.
-        values: Its snapshot at the call; None for what no verb has returned.
+        values: Its snapshot at the call; None for what was made after a conflict.
+        named: The attributes that it was to send, if they were named.
         tick: When it was called for.
         after: Ids of saves that must be saved first.
         instead_of: Id of the one that it goes on for, after a conflict or by hand.
@@ -64,6 +65,7 @@ class Save:
     verb: str = "save"
     key: str = ""
     values: Values | None = None
+    named: frozenset[str] | None = None
     tick: int = 0
     after: tuple[str, ...] = ()
     instead_of: str | None = None
@@ -133,12 +135,14 @@ class Ending:
     Attributes:
         save: Its id.
         tick: When.
+        decided: When that was decided; its receivers are told in between, and callbacks called.
         outcome: As what.
         error: Name of the class of its error.
     """
 
     save: str
     tick: int
+    decided: int | None = None
     outcome: Outcome | None
     error: str | None = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
@@ -36,8 +37,9 @@ from chained_models import (
     Unavailable,
     UsageError,
 )
+from chained_models._record import Record
 from chained_models.backends.memory import MemoryBackend
-from chained_models.testing import Flight, Harness, Hold, ScriptedBackend, history_of, violations
+from chained_models.testing import Attempt, Flight, Harness, History, Hold, ScriptedBackend, history_of, violations
 
 LOGGERS = [logging.getLogger(name) for name in ("chained_models", "concurrent.futures")]
 """What has much to say of all that goes wrong here."""
@@ -52,6 +54,7 @@ CAPABILITIES: dict[str, Guarantee] = {
 """Each alone: two defences hide each other's bugs."""
 
 NAMES = tuple(CAPABILITIES)
+ATTEMPTS = 3
 
 
 @dataclasses.dataclass
@@ -69,7 +72,7 @@ def _bound(**options: Any) -> type[Note]:
     class Bound(Note):
         pass
 
-    retry = RetryPolicy(attempts=3, wait_initial=1.0, timeout=40.0)
+    retry = RetryPolicy(attempts=ATTEMPTS, wait_initial=1.0, timeout=40.0)
     Bound.bind(MemoryBackend(), resource="notes", retry=retry, timeout=10.0, **options)
     return Bound
 
@@ -102,7 +105,7 @@ REFUSALS: tuple[type[Exception], ...] = (Rejected, Unavailable, Unavailable, Con
 WEIGHTS = {
     "save": 10, "child": 2, "patch": 3, "patch_fields": 1, "edit": 1, "delete": 1, "refresh": 2, "twin": 1,
     "cancel": 1, "pause": 1, "resume": 1, "pause_lane": 1, "resume_lane": 1, "clear": 1, "skip": 1, "retry": 3, "update": 1,
-    "listen": 2, "answer": 10, "refuse": 5, "lose": 4, "drop": 3, "deliver": 3, "bug": 1, "crash": 1, "stranger": 1,
+    "listen": 2, "answer": 10, "refuse": 5, "lose": 4, "drop": 3, "deliver": 3, "bug": 1, "crash": 1, "stranger": 2,
     "advance": 5, "advance_far": 1,
 }  # fmt: skip
 VERBS = tuple(WEIGHTS)
@@ -136,6 +139,8 @@ class Simulation:
         self.edited: dict[int, tuple[Note, int]] = {}
         """Objects by address, and the latest `n` that the user gave each."""
         self.refreshed: set[int] = set()
+        self.strange: set[int] = set()
+        """What another program has written as `n`; an object may get to know of it in many ways."""
         self.lane_holds: list[list[int]] = []
         self.updated = self.lifted = False
         self.depth = 3
@@ -165,7 +170,9 @@ class Simulation:
 
     # Verbs of the user
 
-    def accept(self, note: Note, verb: Callable[[], SaveHandle[Any]], *, refused: tuple[type[Exception], ...] = ()) -> None:
+    def accept(
+        self, note: Note, verb: Callable[[], SaveHandle[Any]], *, refused: tuple[type[Exception], ...] = ()
+    ) -> None:
         try:
             handle = verb()
         except Deleted:
@@ -343,11 +350,13 @@ class Simulation:
         if note.id is None:
             return
         method = Method.DELETE if self.random.random() < 0.2 else Method.PATCH
-        name = f"stranger {next(self.values)}"
+        value = next(self.values)
+        self.strange.add(value)
+        name = f"stranger {value}"
         changed = self.random.choice((("text",), ("text",), ("n",)))
         operation = Operation(
             id=name, key="", seq=0, model=_model_name(type(note)), method=method, resource="notes", identity=note.id,
-            values={one: next(self.values) for one in changed}, changed=frozenset(changed), version=None, idempotency_key=name,
+            values=dict.fromkeys(changed, value), changed=frozenset(changed), version=None, idempotency_key=name,
         )  # fmt: skip
         flight = Flight(self.backend, operation)
         self.backend.ledger.append(flight)
@@ -367,37 +376,53 @@ class Simulation:
         self.depth = 0
         backend.restart()
         backend.release()
-        chains: dict[int, Note] = {id(one.model): one.model for one in harness.saves}
-        for _ in range(2 * len(harness.recorder.placed) + 4):
+        dispatcher, holds = harness.dispatcher, harness.recorder.holds
+        for _ in range(8 * len(harness.recorder.placed) + 8):
             self.resume_lane(self.notes[0])
-            for note in chains.values():
-                chain = note.chain
-                chain.resume()
-                chain.skip()
-            harness.advance(100.0)
-            if not len(harness.dispatcher):
+            held = [one for one in holds if one.until is None]
+            for one in held:
+                if one.until is not None:
+                    continue  # it was paused twice, and is let go
+                key = one.key.current() if isinstance(one.key, Record) else one.key  # it may have become another chain
+                one.until = harness.tick()
+                (dispatcher.resume if one.why == "paused" else dispatcher.skip)(key)
+            if not len(dispatcher) and not held:
+                harness.flush(0)
                 break
-        for note in {id(one): one for one in (*chains.values(), *self.notes)}.values():
-            note.chain.resume()
-            note.chain.skip()
-        if not len(harness.dispatcher):
-            harness.flush(0)
+            harness.advance(4.0)  # longer than any wait, and shorter than what looks after attempts that hang
 
     def check(self) -> None:
-        """Let the checker read the history; and what only a live program shows."""
+        """Let the checker read the history."""
         history = history_of(self.harness, finished=True, remembers=self.capability != "WINDOW")
         holds = [Hold(chain=None, why="paused", since=one[0], until=one[1]) for one in self.lane_holds]
         wrong = violations(dataclasses.replace(history, holds=(*history.holds, *holds)))
-        wrong += self.live()
+        wrong += self.live(history)
         assert not wrong, f"{self.capability}: " + "\n".join(wrong)
 
-    def live(self) -> Iterable[str]:
+    def live(self, history: History) -> Iterable[str]:
+        """What only a live program shows, or the schedule knows."""
         for handle, times in self.called.items():
             if times != 1:
                 yield f"V7: {handle} has called back {times} times"
         for address, (note, value) in self.edited.items():
-            if note.n != value and address not in self.refreshed:
+            if note.n != value and address not in self.refreshed and note.n not in self.strange:
                 yield f"V13: {note} has lost the edit {value}"
+        most = self.backend.lane.max_in_flight
+        flying: list[Attempt] = []
+        settled = {one.save: one.tick for one in history.endings}
+        for attempt in history.attempts:
+            over = [
+                one
+                for one in flying
+                if (one.ended or math.inf) < attempt.began or settled.get(one.save, math.inf) < attempt.began
+            ]
+            flying = [one for one in flying if one not in over]
+            flying.append(attempt)
+            if len(flying) > most:
+                yield f"V1: {len(flying)} attempts at once, in a lane of {most}"
+        for save in self.harness.recorder.placed:
+            if save.attempts > ATTEMPTS:
+                yield f"V15: {save} has been attempted {save.attempts} times"
         halting = self.kind.__dict__["__chained_binding__"].on_failure is OnFailure.HALT
         if halting and not (self.updated or self.lifted):
             halted = {held.since for held in self.harness.recorder.holds if held.why == "halted"}

@@ -98,7 +98,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     if method is None:
         return None
     values = carried_values(save)
-    if save.slots:
+    if save.slots and not save.rounds:  # after a conflict they are filled already
         values = {**values, **fill_slots(save, values)}
     identity = record.identity
     if identity is not None:

@@ -300,7 +300,7 @@ def _(right: Any) -> Any:
     return lambda self, model_type, label, identity, *, stored: Record(label, identity, stored=stored)
 
 
-@mutant("clear() frees the place in flight", "FENCED", "V1", Machine, "lift")
+@mutant("clear() frees the place in flight", "FENCED", "V1|V2", Machine, "lift")
 def _(right: Any) -> Any:
     def lift(self: Machine, chain: Any) -> Any:
         chain.active = None
@@ -633,7 +633,7 @@ def _(right: Any) -> Any:
 # Objects
 
 
-@mutant("a merged answer overwrites an edit", "PLAIN", "V13", _answer, "assign_answer")
+@mutant("a merged answer overwrites an edit", "TRANSACTIONAL", "V13", _answer, "assign_answer")
 def _(right: Any) -> Any:
     return lambda *args, **given: right(*args, **{**given, "discard": True})
 
@@ -641,3 +641,61 @@ def _(right: Any) -> Any:
 @mutant("what was sent does not become the base", "PLAIN", "V12", Facts, "confirm")
 def _(right: Any) -> Any:
     return lambda self, sent, answered, version: right(self, {} if self.base else sent, answered, version)
+
+
+KNOWN: dict[str, int] = {
+    "a retry looks up the version again": 2,
+    "a retry is bound anew": 2,
+    "a new key for a retry by hand": 46,
+    "a retry by hand takes a new snapshot": 125,
+    "a successor has the key of the one before it": 2,
+    "no fence is sent": 2,
+    "the version of an answer is not taken": 2,
+    "the snapshot is taken late": 16,
+    "the one in front is sent in the place of each": 9,
+    "what a coalesced save carried stays in its place": 9,
+    "the next one starts before the first has settled": 1,
+    "a pause is forgotten": 2,
+    "a halt lets followers through": 12,
+    "the next one starts before callbacks have run": 1720,
+    "a child does not wait for its parents": 54,
+    "a wait is over at once": 14,
+    "last in, first out": 4,
+    "the order of the queue is reversed at a retry": 4,
+    "a retry by hand goes to the tail": 4,
+    "every refresh goes to the front": 14,
+    "the successor after a conflict goes to the tail": 219,
+    "nothing halts": 1,
+    "a lane's pause is forgotten": 1,
+    "a delete does not wait for the create": 72,
+    "two objects of one thing have two chains": 54,
+    "clear() frees the place in flight": 402,
+    "an attempt over its time is no longer in flight": 72,
+    "an attempt over its time is repeated beside it": 14,
+    "a stale completion settles": 15,
+    "a late end is tried once more": 19,
+    "a late answer is merged": 226,
+    "tried again without end": 65,
+    "nobody takes back the timer of a lane": 7,
+    "a slot of the lane is given back twice": 154,
+    "a lane that goes on is not heard": 10,
+    "resume() starts nothing": 2,
+    "failure is taken for success": 16,
+    "what is abandoned is reported as failed": 2,
+    "doubt is forgotten at the next attempt": 65,
+    "a conflict after a doubt is believed": 51,
+    "a create that was sent is forgotten": 48,
+    "what is read counts as the save's own answer": 458,
+    "cancel() of a sent save reports success": 3,
+    "what was cancelled is sent all the same": 47,
+    "an attempted save is replaced": 9,
+    "a full queue drops the oldest": 11,
+    "a failure takes the queue with it": 1,
+    "a receiver's exception settles nothing": 150,
+    "a re-entrant save is lost": 4,
+    "a parent's failure is ignored": 33,
+    "the end of a parent is told to nobody": 11,
+    "a merged answer overwrites an edit": 51,
+    "what was sent does not become the base": 16,
+}
+"""Seeds at which they fell, if not at 0; the quick level begins with them."""

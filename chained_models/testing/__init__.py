@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ._recorder import Accepted
 from ._writing import history_of
+from .assertions import assert_all_settled, assert_nothing_lost, assert_order, assert_saved, assert_single_flight
 from .backend import AsyncScriptedBackend, Flight, Rule, ScriptedBackend
 from .checker import violations
 from .clock import VirtualClock
@@ -31,6 +32,11 @@ __all__ = [
     "ScriptedBackend",
     "SteppedDriver",
     "VirtualClock",
+    "assert_all_settled",
+    "assert_nothing_lost",
+    "assert_order",
+    "assert_saved",
+    "assert_single_flight",
     "history_of",
     "violations",
 ]

@@ -182,6 +182,6 @@ class Sending(Lookup):
             for name, value in attempt.values.items():
                 expected = {origin.values.get(name)}
                 if origin.named is not None and name not in origin.named:
-                    expected |= taken_over[origin.id][name]
+                    expected |= taken_over[origin.ended_as or origin.id][name]
                 if value not in expected | given[save.record][name] and name not in filled[save.object]:
                     yield f"V4: {self.name(save.id)}, {attempt}, sends {name} otherwise than it was at the call"

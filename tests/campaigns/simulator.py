@@ -111,6 +111,15 @@ WEIGHTS = {
 }  # fmt: skip
 VERBS = tuple(WEIGHTS)
 
+THEMES = (
+    ("save", "patch", "drop", "stranger", "stranger", "advance", "answer", "answer", "answer", "refuse"),
+    ("save", "save", "lose", "drop", "bug", "retry", "retry", "answer", "refuse", "skip", "refresh"),
+    ("save", "child", "child", "cancel", "clear", "refuse", "retry", "answer", "answer", "listen"),
+    ("save", "save", "advance_far", "deliver", "deliver", "answer", "drop", "retry"),
+    ("save", "patch", "patch_fields", "edit", "refresh", "twin", "pause", "resume", "answer", "answer"),
+)
+"""Some schedules are about one kind of trouble: several things in a row that belong together are rare among all verbs."""
+
 
 class Simulation:
     """One schedule.
@@ -163,8 +172,9 @@ class Simulation:
                 if random.random() < 0.9:
                     self.backend.hold()
                 favourites = [WEIGHTS[verb] * random.choice((0, 1, 1, 4)) for verb in VERBS]
-                if self.capability == "FENCED":  # what it fences off must be there
-                    favourites[VERBS.index("stranger")] += 2
+                if random.random() < 0.2:
+                    theme = random.choice(THEMES)
+                    favourites = [theme.count(verb) for verb in VERBS]
                 for verb in ("save", *random.choices(VERBS, favourites, k=random.randint(7, 19))):
                     getattr(self, verb)(random.choice(self.notes))
                 self.drain()

@@ -220,5 +220,5 @@ def test_a_doubt_that_ends_in_failure_is_a_loss(basket: Basket, monkeypatch: pyt
         chained.backend.fail(InDoubt)
         basket.save()
         basket.chain.skip()
-        with pytest.raises(AssertionError, match="V9: .* has FAILED, and was in doubt"):
+        with pytest.raises(AssertionError, match=r"V9: .* has FAILED, and was in doubt"):
             assert_nothing_lost(chained)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._dependencies import fill_slots
+from ._dependencies import filled_slots
 from ._merge import Merged, assign_answer, became
 from ._record import Verb
 from ._snapshot import MISSING, Snapshot, carried, same
@@ -90,8 +90,7 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
         if outcome is not Outcome.SAVED:
             save.became = save.operation.values
             if save.slots:
-                filled = fill_slots(save, save.snapshot)
-                about = {name: value for name, (_, value) in save.slots.items()}
+                filled, about = filled_slots(save)
                 _assign(save, lambda model: assign_answer(save.binding.adapter, model, about, filled))
             facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
@@ -242,9 +241,9 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
     if overtaken is not None and facts.base is None:
         about = {}  # what the object holds is about to be saved; nothing says that it was ever stored
     if save.slots:
-        filled = fill_slots(save, save.snapshot)
+        filled, held = filled_slots(save)
         understood = {**filled, **understood}
-        about = {**about, **{name: save.snapshot.get(name, MISSING) for name in filled}}
+        about = {**about, **held}
     if save.identity is not None and save.binding.identity_in(save.snapshot) is None:
         # Also one that was not answered just now, but late, by a create that had been abandoned.
         parts = save.binding.parts(save.identity)

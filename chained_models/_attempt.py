@@ -98,7 +98,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     if method is None:
         return None
     values = carried_values(save)
-    if save.slots:
+    if save.slots and not save.rounds:  # after a conflict they are filled already
         values = {**values, **fill_slots(save, values)}
     identity = record.identity
     if identity is not None:
@@ -147,9 +147,9 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
         case Method.CREATE:
             return frozenset(values)
         case Method.PATCH if save.update_fields is not None:
-            return save.update_fields & values.keys()
+            return save.update_fields.intersection(values)
         case Method.UPDATE | Method.PATCH:
             differ = differing(values, save.facts.base)
-            return differ | (save.always & values.keys())
+            return differ | save.always.intersection(values)
         case Method.DELETE | Method.READ:
             return frozenset()

@@ -16,7 +16,7 @@ from .exceptions import InvalidOption, MissingIdentity, Rejected
 from .handle import Handle, SaveHandle
 from .policies import Outcome
 
-__all__ = ["After", "again", "fill_slots", "final", "latest", "lost", "parents", "refuse_own_chain"]
+__all__ = ["After", "again", "fill_slots", "filled_slots", "final", "latest", "lost", "parents", "refuse_own_chain"]
 
 After: TypeAlias = Iterable[Handle[Any]] | Mapping[str, SaveHandle[Any]]
 """Handles to wait for; as a mapping, attributes and the handles whose identities they get."""
@@ -98,12 +98,34 @@ def lost(save: SaveHandle[Any], parent: Handle[Any]) -> BaseException | None:
 
 
 def fill_slots(save: SaveHandle[Any], values: Snapshot) -> dict[str, Any]:
-    """The attributes of `values` that get another save's identity: those that still are what they were at the call."""
-    return {
+    """The attributes of `save` that get another save's identity: those that its snapshot has as they were at the call.
+
+    Args:
+        save: One that is about to be sent.
+        values: Its snapshot, with what answers have made of it. A slot is noted to be about the value there: what a save in
+            front was given for the same attribute is not what this one is to be given, but the object holds it by now.
+    """
+    filled = {
         name: giver.identity
         for name, (giver, about) in save.slots.items()
-        if same(values.get(name, MISSING), about) and giver.identity is not None
+        if same(save.snapshot.get(name, MISSING), about) and giver.identity is not None
     }
+    save.slots = {
+        name: (giver, values.get(name, MISSING) if name in filled else about)
+        for name, (giver, about) in save.slots.items()
+    }
+    return filled
+
+
+def filled_slots(save: SaveHandle[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The attributes that were sent with another save's identity, and what the object held of them before that."""
+    values = {} if save.operation is None else save.operation.values
+    filled = {
+        name: giver.identity
+        for name, (giver, _) in save.slots.items()
+        if giver.identity is not None and same(values.get(name, MISSING), giver.identity)
+    }
+    return filled, {name: save.slots[name][1] for name in filled}
 
 
 def _current(key: Any) -> Any:

@@ -79,6 +79,7 @@ def resolve(save: SaveHandle[Any], conflict: Conflict) -> Generator[Call, Any, A
     match rule:
         case OnConflict.OVERWRITE if operation.version is not None or save.unseen:
             successor = heir(save)
+            successor.moves = ((save.snapshot, operation.values),)
             successor.unconditional = True
         case OnConflict.REBASE:
             assert theirs is not None

@@ -78,6 +78,11 @@ class InlineDriver:
     def owns_thread(self) -> bool:
         return self._here.working
 
+    @property
+    def waits(self) -> int:
+        """How many times are waited for."""
+        return len(self._wakes)
+
     def now(self) -> float:
         return self.clock.now()
 

@@ -36,6 +36,11 @@ class VirtualClock:
         """Seconds since it was made."""
         return self.time
 
+    @property
+    def timers(self) -> int:
+        """How many there are that are not due yet."""
+        return sum(driver.waits for driver in list(self._drivers))
+
     def serve(self, driver: InlineDriver) -> None:
         """Called by a driver that goes by this clock: what it has to do is done as time passes."""
         self._drivers.add(driver)

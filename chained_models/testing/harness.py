@@ -7,12 +7,10 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from .._record import Verb
-from ..binding import Bound, rebound_everywhere
+from ..binding import rebound_everywhere
 from ..dispatcher import STUCK_AFTER, Dispatcher
 from ..exceptions import Stuck, UsageError
 from ..handle import SaveHandle
@@ -20,6 +18,7 @@ from ..operation import Guarantee
 from ..process import set_default_dispatcher
 from ..protocols import Driver
 from ._moments import Moments
+from ._recorder import Accepted, Recorder
 from .backend import ScriptedBackend
 from .clock import VirtualClock
 from .driver import SteppedDriver
@@ -32,43 +31,6 @@ OWN = "own"
 
 class Leftovers(AssertionError):
     """A test has ended, and saves have not."""
-
-
-@dataclass(slots=True)
-class Accepted:
-    """One save that a verb has returned.
-
-    Attributes:
-        save: Its handle.
-        tick: When the verb was called, as a tick of the backend.
-        settled: When it was settled, as a tick; None while it is not.
-    """
-
-    save: SaveHandle[Any]
-    tick: int
-    settled: int | None = None
-
-
-class _Recorder(Dispatcher):
-    """Writes down what it accepts."""
-
-    def __init__(self, harness: Harness, driver: Driver | str | None, *, stuck_after: float, runs_any: bool) -> None:
-        super().__init__(driver, stuck_after=stuck_after)
-        self._harness = harness
-        self._runs_any = runs_any
-
-    def check(self, backend: Any) -> None:
-        if not self._runs_any:  # else it will never meet that backend
-            super().check(backend)
-
-    def submit(self, model: Any, bound: Bound, backend: Any, verb: Verb, **wishes: Any) -> SaveHandle[Any]:
-        tick = self._harness.tick()
-        return self._harness.note(super().submit(model, bound, backend, verb, **wishes), tick)
-
-    def retry(self, key: Any) -> SaveHandle[Any] | None:
-        tick = self._harness.tick()
-        successor = super().retry(key)
-        return None if successor is None else self._harness.note(successor, tick)
 
 
 class Harness:
@@ -98,7 +60,7 @@ class Harness:
     Attributes:
         clock: The time; None if it is real.
         dispatcher: Carries out all saves.
-        accepted: Every save that was accepted, in the order of the calls.
+        recorder: The same, for what it has written down.
     """
 
     clock: VirtualClock | None
@@ -121,14 +83,11 @@ class Harness:
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
         self._began = time.monotonic()
         self._times: dict[int, float] = {}
-        self.dispatcher: Dispatcher = _Recorder(
-            self, where, stuck_after=stuck_after, runs_any=self._backend is not None
-        )
+        self.recorder = Recorder(where, self.tick, stuck_after=stuck_after, runs_any=self._backend is not None)
+        self.dispatcher: Dispatcher = self.recorder
         if self._backend is not None:
             Dispatcher.check(self.dispatcher, self._backend)
         self.dispatcher._engine.random = random.Random(seed).random
-        self.accepted: list[Accepted] = []
-        self._known: set[SaveHandle[Any]] = set()
         self._timeout = timeout
         self._leftovers_allowed = leftovers_allowed
         self._open = ExitStack()
@@ -150,6 +109,11 @@ class Harness:
     def where(self) -> Any:
         """As :attr:`backend`, but None if each model keeps its own."""
         return self._backend
+
+    @property
+    def accepted(self) -> list[Accepted]:
+        """Every save that was accepted, in the order of the calls."""
+        return self.recorder.accepted
 
     @property
     def saves(self) -> list[SaveHandle[Any]]:
@@ -200,15 +164,6 @@ class Harness:
 
     def _now(self) -> float:
         return time.monotonic() - self._began if self.clock is None else self.clock.now()
-
-    def note(self, save: SaveHandle[Any], tick: int) -> SaveHandle[Any]:
-        """For its dispatcher: a verb that was called at `tick` returns this save."""
-        if save not in self._known:  # a second delete returns the first one's
-            self._known.add(save)
-            one = Accepted(save, tick)
-            self.accepted.append(one)
-            save.when_settled(lambda _: setattr(one, "settled", self.tick()))
-        return save
 
     def leftovers(self) -> list[str]:
         """What has not ended, each with the reason."""

@@ -15,7 +15,9 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 from .._lane import Lane
 from ..exceptions import InvalidOption, Unavailable
 from ..operation import Guarantee, Method
+from ._writing import history_of
 from .backend import Flight, ScriptedBackend
+from .checker import violations
 from .driver import SteppedDriver
 from .harness import Harness
 from .play import Play, Scenario
@@ -319,4 +321,4 @@ class Schedule:
 
 def broken_promises(chained: Harness) -> Sequence[str]:
     """What the history of a schedule that is over shows to be wrong, in words. Asked once after each schedule."""
-    return ()
+    return violations(history_of(chained))

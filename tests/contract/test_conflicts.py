@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from chained_models import (
     Abandoned,
     Answer,
     BaseUnknown,
+    ChainedSaveMixin,
     Conflict,
     Gone,
     Guarantee,
@@ -29,6 +31,7 @@ from chained_models import (
 )
 from chained_models.operation import Method
 from chained_models.policies import Clash
+from chained_models.testing import Harness, ScriptedBackend
 
 from .scripted import Basket, Inline, World, everywhere, where_attempts_can_be_held
 
@@ -858,3 +861,28 @@ async def test_a_refresh_of_a_halted_chain(world: World) -> None:
     basket.chain.skip()
     assert await world.end(second) == [Outcome.SAVED]
     assert server.values == {"id": 1, "name": "b", "n": 7, "total": 2}
+
+
+def test_overwriting_carries_what_was_read_before() -> None:
+    """What a refresh in front has found reaches the save that is sent once more, and is not written back as it was."""
+    with Harness(ScriptedBackend(guarantee=Guarantee.FENCED)) as chained:
+
+        @dataclasses.dataclass
+        class Row(ChainedSaveMixin):
+            id: int | None = None
+            mine: int = 0
+            theirs: int = 0
+
+        Row.bind(chained.backend, resource="rows", on_conflict=OnConflict.OVERWRITE)
+        row = Row()
+        row.save()
+        other = Row(id=row.id, mine=0, theirs=5)
+        other.save()
+        chained.backend.hold()
+        row.refresh()
+        row.save({"mine": 1})
+        chained.backend.held[0].answer()
+        chained.backend.held[0].fail(Conflict())
+        chained.backend.release()
+        chained.flush()
+        assert chained.backend.stored("rows")[row.id] == {"id": row.id, "mine": 1, "theirs": 5}

@@ -22,6 +22,7 @@ from chained_models import (
     ChainedSaveMixin,
     Coalesce,
     Dispatcher,
+    Guarantee,
     InDoubt,
     InvalidOption,
     Method,
@@ -35,6 +36,7 @@ from chained_models import (
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import SQLAlchemyBackend
 from chained_models.exceptions import MissingIdentity
+from chained_models.testing import Harness, ScriptedBackend
 
 from .scripted import (
     PATIENCE,
@@ -705,3 +707,27 @@ def end_of(handle: Any) -> Any:
     while handle.superseded_by is not None:
         handle = handle.superseded_by
     return handle
+
+
+def test_the_latest_parent_counts() -> None:
+    """Of two saves that wait, each gets the identity that it asked for; the object, and what it knows to be stored, the last."""
+    with Harness(ScriptedBackend(guarantee=Guarantee.TRANSACTIONAL)) as chained:
+
+        @dataclasses.dataclass
+        class Line(ChainedSaveMixin):
+            id: int | None = None
+            order: int | None = None
+            n: int = 0
+
+        Line.bind(chained.backend, resource="lines")
+        orders, line = [Line(), Line()], Line()
+        chained.backend.hold()
+        saves = [order.save() for order in orders]
+        for number, save in enumerate(saves):
+            line.save({"n": number}, after={"order": save})
+        chained.backend.release()
+        chained.flush()
+        assert [sent.values["order"] for sent in chained.backend.seen[2:]] == [orders[0].id, orders[1].id]
+        assert line.order == orders[1].id
+        assert line.chain.unsaved_changes() == {}
+        assert chained.backend.stored("lines")[line.id]["order"] == orders[1].id

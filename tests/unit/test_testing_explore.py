@@ -491,7 +491,8 @@ def another_key_for_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     original = _attempt._sent
 
     def sent(save: Any, operation: Any, announce: Any) -> Any:
-        operation.idempotency_key = f"key {next(numbers)}"
+        if operation.attempt > 1:
+            operation.idempotency_key = f"key {next(numbers)}"
         return original(save, operation, announce)
 
     monkeypatch.setattr(_attempt, "_sent", sent)
@@ -548,7 +549,7 @@ CREATE = "create 1 of Basket (new)"
             one_create,
             {},
             ["call save", f"lose {CREATE}", "time passes", f"answer {CREATE}, attempt 2"],
-            "2, not 1",
+            "V8",
         ),
         (
             overwriting_answers,
@@ -582,7 +583,7 @@ def test_it_finds_a_defect(
     assert "none that is shorter goes wrong" in str(found)
     with pytest.raises(type(found.__cause__)) as again:
         run(found.script)
-    assert str(again.value) == str(found.__cause__)
+    assert str(again.value).partition("key")[0] == str(found.__cause__).partition("key")[0]  # keys are never the same
     monkeypatch.undo()
     with contextlib.suppress(NoSuchChoice):  # which says that it cannot come to this any more
         run(found.script)

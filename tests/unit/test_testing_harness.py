@@ -367,7 +367,7 @@ def test_the_end_has_a_bound_in_real_time() -> None:
         def execute(self, operation: Any) -> None:
             over.wait(PATIENCE)
 
-    with pytest.raises(Leftovers, match="1 saves have not ended"), Harness(Hanging(), live=True, timeout=0.05):
+    with pytest.raises(Leftovers, match="1 save has not ended"), Harness(Hanging(), live=True, timeout=0.05):
         save = Basket().save()
     over.set()
     assert save.outcome is Outcome.ABANDONED
@@ -452,7 +452,7 @@ def test_leftovers_fail_the_test() -> None:
 
 def test_leftover_calls_too() -> None:
     """They are work that was accepted."""
-    with pytest.raises(Leftovers, match="1 saves have not ended"), Harness():
+    with pytest.raises(Leftovers, match="1 save has not ended"), Harness():
         calls = CallChain(print)
         calls.pause()
         calls.add("never")

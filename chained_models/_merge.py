@@ -189,7 +189,8 @@ def assign_answer(
         plain = adapter.plain(type(model), name, value)
         if same(live, plain):
             continue  # Assigning an equal value would mark it as changed, and cut what else refers to it.
-        taken = discard or same(live, about.get(name, MISSING))
+        untouched = same(live, about.get(name, MISSING))
+        taken = discard or untouched
         if taken:
             try:
                 adapter.assign(model, name, value)
@@ -197,7 +198,8 @@ def assign_answer(
                 taken = False
         if taken:
             merged.taken += (name,)
-            merged.moved += ((name, live, plain),)
+            if untouched:  # else it undoes an edit, which saves in front carry, and so is one itself
+                merged.moved += ((name, live, plain),)
         else:
             merged.kept += (name,)
     return merged

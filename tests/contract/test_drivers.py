@@ -899,7 +899,7 @@ async def test_a_deleted_object_takes_no_saves(world: World) -> None:
     assert await world.end(gone) == [SAVED]
 
 
-@where_things_happen_meanwhile
+@where_attempts_can_be_held
 async def test_an_answer_reaches_a_save_that_was_called_after_an_earlier_answer(world: World) -> None:
     """Its snapshot has what the first answer gave, those in front of it do not; no stale total is sent, and none stays."""
     totals = itertools.count(1)
@@ -921,3 +921,22 @@ async def test_an_answer_reaches_a_save_that_was_called_after_an_earlier_answer(
     assert basket.total == 4
     assert await world.end(basket.save({"n": 4})) == [Outcome.SAVED]
     assert (world.backend.ledger[-1].values["total"], basket.total) == (4, 5)
+
+
+@where_attempts_can_be_held
+async def test_a_discarded_edit_does_not_come_back(world: World) -> None:
+    """What `refresh(discard=True)` has undone is not sent by a later save, though one in front of it was called with it."""
+    basket = world.bind()()
+    assert await world.end(basket.save()) == [Outcome.SAVED]
+    world.backend.during = lambda operation: {"total": 0} if operation.method.value == "read" else None
+    world.backend.hold()
+    refreshed = basket.refresh(discard=True)
+    patched = basket.save({"n": 1, "total": 5}, update_fields=["n"])
+    disconnect = basket.chain.on("sync", lambda event: basket.chain.pause())
+    world.backend.release()
+    assert await world.end(refreshed) == [Outcome.SAVED]
+    disconnect()
+    last = basket.save()
+    basket.chain.resume()
+    assert await world.end(patched, last) == [Outcome.SAVED, Outcome.SAVED]
+    assert (basket.total, world.backend.ledger[-1].values["total"]) == (0, 0)

@@ -317,7 +317,8 @@ def explored(case: Case, how: dict[str, Any]) -> Any:
         detect_io=False,
         clock="virtual",  # who waits for a time is woken when nobody else can go on
         reproduce_on_failure=0,
-        timeout_per_run=30.0,
+        timeout_per_run=60.0,
+        deadlock_timeout=30.0,  # the cores may be busy with other things
         **how,
     )
 

@@ -404,7 +404,7 @@ def _(right: Any) -> Any:
     return lambda self, lane: []
 
 
-@mutant("resume() starts nothing", "PLAIN", "V15", Machine, "resume")
+@mutant("resume() starts nothing", "PLAIN", "V10|V15", Machine, "resume")
 def _(right: Any) -> Any:
     def resume(self: Machine, chain: Any) -> Any:
         chain.paused = False
@@ -571,7 +571,7 @@ def _(right: Any) -> Any:
     return refuse
 
 
-@mutant("a failure takes the queue with it", "PLAIN", "V5|V10", Machine, "_settle")
+@mutant("a failure takes the queue with it", "PLAIN", "V5|V10|KeyError", Machine, "_settle")
 def _(right: Any) -> Any:
     def settle(self: Machine, save: Any, given: Input, *, halt: bool = False) -> Any:
         if given is Input.FAIL:
@@ -582,7 +582,7 @@ def _(right: Any) -> Any:
     return settle
 
 
-@mutant("settled in silence", "PLAIN", "V5|V15|V10", Machine, "_settle")
+@mutant("settled in silence", "PLAIN", "V5|V10|V15|Stuck", Machine, "_settle")
 def _(right: Any) -> Any:
     return lambda self, save, given, **how: right(self, save, given, **how)[1:]
 
@@ -612,7 +612,7 @@ def _(right: Any) -> Any:
     return fill
 
 
-@mutant("a chain that is told of is never let go", "PLAIN", "V15|V10", Machine, "released")
+@mutant("a chain that is told of is never let go", "PLAIN", "V10|V15|Stuck", Machine, "released")
 def _(right: Any) -> Any:
     return lambda self, chain: []
 

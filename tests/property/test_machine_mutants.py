@@ -218,7 +218,7 @@ def _(right: Any) -> Any:
     return granted
 
 
-@mutant("a wait that is over counts for the next attempt too", r"V[12]|^$", Machine, "_granted")
+@mutant("a wait that is over counts for the next attempt too", r"V[12]|^$|^assert ", Machine, "_granted")
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)

@@ -17,7 +17,18 @@ from .handle import SaveHandle
 from .operation import Answer, Method
 from .policies import Outcome
 
-__all__ = ["as_answer", "carried_values", "fitting", "heir", "known", "merge", "sent_by", "succeed", "understand"]
+__all__ = [
+    "as_answer",
+    "carried_values",
+    "fitting",
+    "heir",
+    "known",
+    "merge",
+    "sent_by",
+    "succeed",
+    "understand",
+    "wanted_by",
+]
 
 logger = logging.getLogger("chained_models")
 
@@ -94,7 +105,9 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
                 _assign(save, lambda model: assign_answer(save.binding.adapter, model, about, filled))
             facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
-                facts.forget(sent_by(save), version=save.operation.version is not None)
+                facts.forget(sent_by(save), wanted_by(save) if save.operation.version is not None else None)
+                if save.binding.adapter.versioned(save.binding.model.type):
+                    facts.version = None  # it stands in the model itself, where nothing but a refresh can put it right
             if facts.last is save:
                 facts.last = None
             return Merged()
@@ -315,6 +328,17 @@ def sent_by(save: SaveHandle[Any]) -> Snapshot:
             return {name: operation.values[name] for name in operation.changed if name in operation.values}
         case Method.DELETE | Method.READ:
             return {}
+
+
+def wanted_by(save: SaveHandle[Any]) -> Snapshot:
+    """The values that it was to change; all that it carried, if that was nothing.
+
+    Of what it carried and did not change, the backend may have made something else.
+    """
+    operation = save.operation
+    assert operation is not None
+    changed = {name: operation.values[name] for name in operation.changed if name in operation.values}
+    return changed or sent_by(save)
 
 
 def _about(save: SaveHandle[Any]) -> Snapshot:

@@ -29,7 +29,8 @@ class Facts:
         version: The version that came with the base.
         in_doubt: Names that an abandoned save carried: what is stored of them is not known, whatever the model's own
             library believes.
-        version_in_doubt: The same of the version.
+        unsure: What each abandoned versioned save wanted to change, while it is not known which version is stored: the one
+            that is known, or the one that such a save has made.
         failed: The values that the latest failed saves carried and that are not stored, by name.
         outdated: What the model's own library takes for stored although we know better, by name: that, and what is stored.
         last: The latest save of the object whose answer may still move values of the next one.
@@ -54,8 +55,8 @@ class Facts:
         "record",
         "thread",
         "unsettled",
+        "unsure",
         "version",
-        "version_in_doubt",
     )
 
     def __init__(self, record: Any) -> None:
@@ -63,7 +64,7 @@ class Facts:
         self.base: Snapshot | None = None
         self.version: Any = None
         self.in_doubt: frozenset[str] = frozenset()
-        self.version_in_doubt = False
+        self.unsure: tuple[Snapshot, ...] = ()
         self.failed: Snapshot = {}
         self.outdated: Mapping[str, tuple[Any, Any]] = {}
         self.last: Any = None
@@ -83,7 +84,7 @@ class Facts:
         base = {**({} if attached else self.base or {}), **(origin.base or {})}
         base.update((name, now) for name, (was, now) in self.outdated.items() if same(base.get(name, MISSING), was))
         self.base = without(base, self.in_doubt) if self.in_doubt else base
-        self.version = None if self.version_in_doubt else origin.version
+        self.version = None if self.unsure else origin.version
 
     def confirm(self, sent: Snapshot, answered: Snapshot, version: Any) -> None:
         """A write was confirmed: the base is what it was, then what was sent, then what was answered."""
@@ -92,7 +93,7 @@ class Facts:
         else:
             self.base = {**(self.base or {}), **sent, **answered}
         self.version = version
-        self.version_in_doubt = False
+        self.unsure = ()
         if self.in_doubt:
             self.in_doubt = self.in_doubt - sent.keys() - answered.keys()
         if self.failed:
@@ -101,7 +102,7 @@ class Facts:
     def declare(self, base: Snapshot | None, version: Any) -> None:
         """The user, or a delete, says what is stored: nothing is in doubt any more."""
         self.base, self.version = base, version
-        self.in_doubt, self.version_in_doubt = frozenset(), False
+        self.in_doubt, self.unsure = frozenset(), ()
         self.failed = {}
 
     def outdo(self, origin: Origin, stored: Snapshot) -> None:
@@ -125,13 +126,20 @@ class Facts:
         """A save that carried these values has failed, or was abandoned: see `failed`."""
         self.failed = {**self.failed, **{name: values[name] for name in differing(values, self.base)}}
 
-    def forget(self, names: Snapshot, *, version: bool) -> None:
-        """It is not known whether a write was applied: what it carried counts as changed from now on."""
-        self.in_doubt |= names.keys()
+    def forget(self, names: Iterable[str], wanted: Snapshot | None) -> None:
+        """It is not known whether a write was applied: what it carried counts as changed from now on.
+
+        The version stays: without one the next write would overwrite whatever somebody else has stored meanwhile.
+
+        Args:
+            names: What it carried.
+            wanted: What it wanted to change, if it was versioned.
+        """
+        self.in_doubt = self.in_doubt.union(names)
         if self.base is not None:
             self.base = without(self.base, names)
-        if version:
-            self.version, self.version_in_doubt = None, True
+        if wanted is not None:
+            self.unsure = (*self.unsure, wanted)
 
     def defer(self, model: weakref.ref[Any], assign: Callable[[Any], object]) -> None:
         """Leave an assignment for the thread that works with the object."""

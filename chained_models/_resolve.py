@@ -60,7 +60,8 @@ def resolve(save: SaveHandle[Any], conflict: Conflict) -> Generator[Call, Any, A
         raise conflict
     again = save.rounds + 1 < save.policy.attempts
     theirs: Theirs | None = None
-    if save.doubted or (again and rule not in (OnConflict.FAIL, OnConflict.OVERWRITE)):
+    unsure = save.facts.unsure
+    if save.doubted or (again and (unsure or rule not in (OnConflict.FAIL, OnConflict.OVERWRITE))):
         theirs = yield from _read(save, conflict)
         if theirs is None:
             return Answer()  # it is not there any more: that is what was wanted
@@ -69,6 +70,12 @@ def resolve(save: SaveHandle[Any], conflict: Conflict) -> Generator[Call, Any, A
             return Answer(version=theirs.version)
     if not again:
         raise conflict
+    ours = next((one for one in unsure if theirs is not None and one and _is_stored(one, theirs)), None)
+    if ours is not None and theirs is not None:
+        # What we had given up on is what is in our way. Of what somebody else may have stored on top of it, nothing is lost.
+        values = rebased(operation.values, operation.changed, {**(known(save) or {}), **ours}, theirs.values)
+        if values is not None:
+            _go_on(save, conflict, _on_top(save, theirs, values, theirs.taken))
     given: Mapping[str, Any] | None = None
     if callable(rule):
         assert theirs is not None
@@ -151,9 +158,12 @@ def _is_ours(save: SaveHandle[Any], theirs: Theirs) -> bool:
     operation = save.operation
     assert operation is not None
     # Not all that was sent: of what we did not change, the backend may have made something else (a version, a total).
-    return operation.method is not Method.DELETE and all(
-        same(operation.values[name], theirs.values.get(name, MISSING)) for name in operation.changed
-    )
+    changed = {name: operation.values[name] for name in operation.changed}
+    return operation.method is not Method.DELETE and _is_stored(changed, theirs)
+
+
+def _is_stored(values: Snapshot, theirs: Theirs) -> bool:
+    return all(same(value, theirs.values.get(name, MISSING)) for name, value in values.items())
 
 
 def _decided(

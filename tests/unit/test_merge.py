@@ -104,22 +104,23 @@ def test_confirm_without_a_base() -> None:
 
 
 def test_forget() -> None:
-    """After a doubt the names that were carried are unknown, and the version, if it was sent."""
+    """After a doubt the names that were carried are unknown, and what was wanted, if it was versioned, may be stored."""
     facts = Facts(None)
-    facts.forget({"total": 1}, version=True)
+    facts.forget({"total": 1}, {"total": 1})
     assert facts.base is None
     facts.confirm({"id": 7, "total": 1}, {}, 3)
-    facts.forget({"total": 2}, version=False)
-    assert (facts.base, facts.version) == ({"id": 7}, 3)
-    facts.forget({}, version=True)
-    assert (facts.base, facts.version) == ({"id": 7}, None)
+    facts.forget({"total": 2}, None)
+    assert (facts.base, facts.version, facts.unsure) == ({"id": 7}, 3, ())
+    facts.forget({}, {})
+    facts.forget({"total": 4}, {"total": 4})
+    assert (facts.base, facts.version, facts.unsure) == ({"id": 7}, 3, ({}, {"total": 4}))
 
 
 def test_what_is_in_doubt_stays_so() -> None:
     """Until it is confirmed or declared: also where the model's own library takes it for stored."""
     facts = Facts(None)
     facts.confirm({"id": 7, "total": 1, "mood": "good"}, {}, 3)
-    facts.forget({"total": 2, "mood": "bad"}, version=True)
+    facts.forget({"total": 2, "mood": "bad"}, {"total": 2, "mood": "bad"})
     facts.adopt(Origin({"total": 1, "mood": "good"}, stored=True, version=3), attached=False)
     assert (facts.base, facts.version) == ({"id": 7}, None)
     facts.confirm({"total": 2}, {}, 4)

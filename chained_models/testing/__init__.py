@@ -14,7 +14,7 @@ from .clock import VirtualClock
 from .driver import SteppedDriver
 from .explore import Explored, NoSuchChoice, NotDeterministic, ScheduleFailed, TooManySchedules, explore, replay
 from .flight import Flight
-from .harness import OWN, Harness, Leftovers
+from .harness import OWN, Harness, Leftovers, run_until_idle
 from .history import Attempt, Ending, History, Hold, Known, Save
 from .play import Play
 from .timeline import timeline
@@ -50,6 +50,7 @@ __all__ = [
     "explore",
     "history_of",
     "replay",
+    "run_until_idle",
     "timeline",
     "violations",
 ]

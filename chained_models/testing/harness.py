@@ -15,7 +15,7 @@ from ..dispatcher import STUCK_AFTER, Dispatcher
 from ..exceptions import Stuck, UsageError
 from ..handle import SaveHandle
 from ..operation import Guarantee
-from ..process import set_default_dispatcher
+from ..process import default_dispatcher, set_default_dispatcher
 from ..protocols import Driver
 from ._moments import Moments
 from ._recorder import Accepted, Recorder
@@ -23,7 +23,7 @@ from .backend import ScriptedBackend
 from .clock import VirtualClock
 from .driver import SteppedDriver
 
-__all__ = ["OWN", "Accepted", "Harness", "Leftovers"]
+__all__ = ["OWN", "Accepted", "Harness", "Leftovers", "run_until_idle"]
 
 OWN = "own"
 """As a backend: each model keeps the one that it is bound to."""
@@ -139,8 +139,7 @@ class Harness:
         Raises:
             UsageError: The time is real here; flush() waits for it.
         """
-        # Nor need time pass for whoever only looks, much later, whether what is over by then has taken too long.
-        self._virtual().run_until_idle(self.dispatcher._engine.look_no_more)
+        run_until_idle(self.dispatcher)
 
     def _virtual(self) -> VirtualClock:
         if self.clock is None:
@@ -215,3 +214,22 @@ def said_of(left: list[str]) -> str:
     """Leftovers, as the text of an error."""
     count = f"{len(left)} saves have" if len(left) > 1 else "1 save has"
     return f"{count} not ended:\n" + "\n".join(f"  {one}" for one in left)
+
+
+def run_until_idle(dispatcher: Dispatcher | None = None) -> None:
+    """Let virtual time pass until nothing is due any more.
+
+    Args:
+        dispatcher: Whose work it is; left out: the default one, which in a harness is the harness's.
+
+    Raises:
+        UsageError: It goes by real time.
+        RuntimeError: It never comes to rest.
+    """
+    whose = default_dispatcher() if dispatcher is None else dispatcher
+    clocks = {driver.virtual for driver in whose._drivers if isinstance(driver, SteppedDriver)}
+    if not clocks:
+        raise UsageError("the time is real here, and passes by itself; flush() waits for what is under way")
+    for clock in clocks:
+        # Nor need time pass for whoever only looks, much later, whether what is over by then has taken too long.
+        clock.run_until_idle(whose._engine.look_no_more)

@@ -38,8 +38,10 @@ from chained_models.testing import (
     AsyncScriptedBackend,
     Harness,
     Leftovers,
+    ScriptedBackend,
     SteppedDriver,
     VirtualClock,
+    run_until_idle,
 )
 
 PATIENCE = 5.0
@@ -61,6 +63,27 @@ def titles(backend: MemoryBackend, resource: str = "basket") -> list[str]:
 
 
 # Where models are saved
+
+
+def test_run_until_idle_without_a_harness() -> None:
+    """The virtual time of a dispatcher, or of the default one, passes until nothing is due; a real time cannot."""
+    dispatcher = Dispatcher(SteppedDriver())
+    backend = ScriptedBackend()
+    backend.delay(5)
+
+    class Elsewhere(Basket, backend=backend, dispatcher=dispatcher):
+        pass
+
+    handle = Elsewhere().save()
+    run_until_idle(dispatcher)
+    assert handle.outcome is Outcome.SAVED
+    with Harness() as chained:
+        chained.backend.delay(5)
+        handle = Basket().save()
+        run_until_idle()
+        assert handle.outcome is Outcome.SAVED
+    with pytest.raises(UsageError, match="flush"):
+        run_until_idle(Dispatcher("inline"))
 
 
 def test_all_models_are_saved_there() -> None:

@@ -126,7 +126,7 @@ class Results(Lookup):
         for tick, n, name, answered in sorted(events, key=lambda event: event[:2]):
             save = self.saves[name]
             if n < 0:
-                if save.outcome is Outcome.ABANDONED or save.verb == "delete":
+                if save.verb == "delete":
                     versions.pop(save.object, None)
             elif answered is not None:
                 counts = self.settled(name) > tick and (

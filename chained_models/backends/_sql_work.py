@@ -36,11 +36,27 @@ logger = logging.getLogger("chained_models")
 
 
 def carry_out(session: Session, operation: Operation, keys: KeyTable | None = None) -> Answer:
-    """Carry out `operation` in a transaction of `session`, a fresh one; the caller closes it, which rolls back if need be.
+    """Carry out `operation` in a transaction of `session`, a fresh one, and close it, which rolls back if need be.
 
     Raises:
         BackendError: How it failed.
     """
+    try:
+        return _carried_out(session, operation, keys)
+    finally:
+        _close(session)
+
+
+def _close(session: Session) -> None:
+    """Give the connections back. What is wrong with one of them by now has no part in how the operation went."""
+    try:
+        session.close()
+    except Exception as error:  # noqa: BLE001 - it would take the place of what was raised, or of the answer
+        logger.debug("a connection could not be rolled back (%s), and is thrown away", type(error).__name__)
+        session.invalidate()
+
+
+def _carried_out(session: Session, operation: Operation, keys: KeyTable | None) -> Answer:
     work = _Work(session, operation)
     if work.is_nothing:
         return Answer(version=operation.version)

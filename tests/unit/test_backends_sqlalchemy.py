@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -987,3 +988,32 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "greenlet", None)
     with pytest.raises(MissingExtra, match=r"chained-models\[asyncio\]"):
         AsyncSQLAlchemyBackend(create_async_engine("sqlite+aiosqlite://"))
+
+
+@pytest.fixture
+def broken_rollbacks(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A connection that was cut, after our statements went out on it, cannot be rolled back either."""
+    used: list[str] = []
+
+    def noted(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        used.extend(name for name in ("item", "doc") if name in statement)
+
+    def rolled_back(dialect: Any, connection: Any) -> None:
+        if used:
+            raise sqlite3.OperationalError("the connection is gone")
+        connection.rollback()
+
+    monkeypatch.setattr(DefaultDialect, "do_rollback", rolled_back)
+    sa.event.listen(sa.Engine, "before_cursor_execute", noted)
+    yield
+    sa.event.remove(sa.Engine, "before_cursor_execute", noted)
+
+
+@pytest.mark.usefixtures("broken_rollbacks")
+def test_a_failing_rollback_does_not_hide_an_answer(engine: sa.Engine) -> None:
+    """Neither what was committed, nor what was read."""
+    execute = SQLAlchemyBackend(engine).execute
+    assert execute(operation(Doc, Method.CREATE, values={"text": "a"})).version == 1
+    answer = execute(operation(Doc, Method.READ, identity=1))
+    assert answer.values is not None
+    assert answer.values["text"] == "a"

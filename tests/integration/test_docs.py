@@ -56,12 +56,12 @@ def test_the_recipes_of_testing_pass(pytester: pytest.Pytester) -> None:
     """The page's code, as the module of tests that it is."""
     page = DOCS / "how-to" / "testing.md"
     source = "\n\n".join(str(example.parsed) for example in SYBIL.parse(page).examples())
-    recipes = page.read_text(encoding="utf-8").split("## More")[0].count("\n## ")
+    recipes = page.read_text(encoding="utf-8").split("## What must hold")[0].count("\n## ")
     assert recipes == 8
     pytester.makepyfile(test_page=source)
     alone = ("-p", "no:randomly", "-p", "no:asyncio", "-p", "no:cacheprovider")
     ran = pytester.runpytest_subprocess("-W", "error", "--strict-markers", *alone, timeout=50)
-    ran.assert_outcomes(passed=source.count("def test_") + 1)  # the last one runs twice
+    ran.assert_outcomes(passed=source.count("def test_") + 1)  # one of them runs twice
 
 
 def test_the_readme_has_the_two_commands() -> None:

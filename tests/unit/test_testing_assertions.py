@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -222,3 +223,43 @@ def test_a_doubt_that_ends_in_failure_is_a_loss(basket: Basket, monkeypatch: pyt
         basket.chain.skip()
         with pytest.raises(AssertionError, match=r"V9: .* has FAILED, and was in doubt"):
             assert_nothing_lost(chained)
+
+
+def test_saved_whatever_others_wait_for_in_the_same_chain() -> None:
+    """An ordering key puts many models in one chain; it is asked for one of them."""
+
+    @dataclasses.dataclass
+    class Line(ChainedSaveMixin, backend=MemoryBackend(), resource="lines", ordering_key=lambda line: "one cart"):
+        id: int | None = None
+
+    with Harness() as chained:
+        mine, other = Line(), Line()
+        mine.save()
+        chained.backend.hold()
+        other.save()
+        assert_saved(mine)
+        with pytest.raises(AssertionError, match="have not ended: save 2 in flight"):
+            assert_saved(other)
+        chained.backend.release()
+        assert_saved(other)
+
+
+def test_an_attribute_called_model() -> None:
+    """Any name of an attribute can be asked for."""
+
+    @dataclasses.dataclass
+    class Car(ChainedSaveMixin, backend=MemoryBackend()):
+        id: int | None = None
+        model: str = ""
+
+    with Harness():
+        car = Car(model="T")
+        car.save()
+        assert_saved(car, model="T")
+
+
+@pytest.mark.parametrize("check", [assert_order, assert_single_flight])
+def test_what_cannot_be_seen_is_not_said_to_be_well(check: Callable[[Harness], None]) -> None:
+    """Without a scripted backend nobody knows what was sent, so that it is refused rather than passed."""
+    with Harness(MemoryBackend()) as chained, pytest.raises(UsageError, match="no attempt is seen"):
+        check(chained)

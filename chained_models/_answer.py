@@ -106,7 +106,7 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
                 facts.forget(sent_by(save), wanted_by(save) if save.operation.version is not None else None)
-                if save.binding.adapter.versioned(save.binding.model.type):
+                if save.binding.adapter.version_name(save.binding.model.type) is not None:
                     facts.version = None  # it stands in the model itself, where nothing but a refresh can put it right
             if facts.last is save:
                 facts.last = None

@@ -135,7 +135,8 @@ def check_version(save: SaveHandle[Any]) -> None:
     """
     bound: Bound = save.binding
     needless = save.force_insert or save.unconditional or save.on_conflict is OnConflict.OVERWRITE
-    if save.facts.version is None and not needless and bound.adapter.versioned(bound.model.type):
+    needs = bound.adapter.version_name(bound.model.type) is not None
+    if needs and save.facts.version is None and not needless:
         raise BaseUnknown(
             f"{save.record.current()} has a version column, and it is not known which version is stored; refresh() it "
             "first, say mark_saved(version), or bind the class with on_conflict=OnConflict.OVERWRITE"

@@ -109,8 +109,11 @@ class Adapter(Protocol):
         """What the model's own library knows of it; None if it keeps no such account. Never does I/O."""
         ...
 
-    def versioned(self, model_type: type) -> bool:
-        """Whether the kind of model itself declares a version (a mapper's version column), which an update must carry."""
+    def version_name(self, model_type: type) -> str | None:
+        """The attribute of the version that the kind of model itself keeps (a mapper's version column); None if it has none.
+
+        An update must carry it.
+        """
         ...
 
     def attached(self, model: Any) -> bool:

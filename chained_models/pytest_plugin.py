@@ -24,10 +24,15 @@ KEYWORDS = ("backend", "seed")
 TOLD = "chained_models"
 """The attribute of a report that holds what the summary is to say; text, so that xdist carries it from its workers."""
 
+INTERRUPTED = "interrupted"
+
 _harness = pytest.StashKey["Harness"]()
 _seed = pytest.StashKey[int]()
 _outcome = pytest.StashKey[str]()
-"""How the test itself has ended, as its report says: "passed", "failed", "skipped"."""
+"""How the test itself has ended, as its report says: "passed", "failed" (also if only a subtest has), "skipped".
+
+Until then "interrupted": where the whole run is, nothing is reported, and what its end raises would be shown instead of it.
+"""
 _left = pytest.StashKey[str]()
 
 
@@ -57,11 +62,11 @@ def _opened(request: pytest.FixtureRequest, *, live: bool) -> Iterator[Harness]:
         harness = Harness(_made(wishes.get("backend")), live=live, seed=seed)
     except UnsupportedBackend:
         _misused("the fixture chained runs plain functions, and this backend is of coroutines: ask for chained_live")
-    node.stash[_harness], node.stash[_seed], node.stash[_outcome] = harness, seed, "passed"
+    node.stash[_harness], node.stash[_seed], node.stash[_outcome] = harness, seed, INTERRUPTED
     try:
         with suppress(Leftovers), harness:  # what is left over is told here, without a traceback of ours
             yield harness
-            left = harness.finish()
+            left = [] if node.stash[_outcome] == INTERRUPTED else harness.finish()
             if left and node.stash[_outcome] == "failed":  # then it is no news, and hides nothing
                 node.stash[_left] = f"in the end, {said_of(left)}"
             elif left and node.stash[_outcome] == "passed":
@@ -138,7 +143,8 @@ def pytest_runtest_makereport(
     report = yield
     told = None
     if _harness in item.stash:
-        item.stash[_outcome] = report.outcome
+        if item.stash[_outcome] != "failed" and (report.when == "call" or not report.passed):
+            item.stash[_outcome] = report.outcome
         told = _told(item) if report.failed else None
     elif _left in item.stash:
         told = item.stash[_left]
@@ -152,14 +158,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The timelines of the tests that failed."""
     everything = [one for reports in terminalreporter.stats.values() for one in reports]
     reports = [one for one in everything if isinstance(one, pytest.TestReport) and TOLD in vars(one)]
-    told: dict[str, list[str]] = {}
+    told: dict[str, dict[str, str]] = {}
     for report in sorted(reports, key=lambda report: report.when == "teardown"):
-        told.setdefault(report.nodeid, []).append(vars(report)[TOLD])
+        told.setdefault(report.nodeid, {})[report.when] = vars(report)[
+            TOLD
+        ]  # of several subtests, what the last one saw
     if told:
         terminalreporter.section("chained_models: what happened to the saves")
     for nodeid, texts in told.items():
         terminalreporter.write_line(nodeid, bold=True)
-        for line in "\n".join(texts).splitlines():
+        for line in "\n".join(texts.values()).splitlines():
             terminalreporter.write_line(f"  {line}")
 
 

@@ -328,8 +328,8 @@ class PlainAdapter:
     def origin(self, model: Any) -> Origin | None:
         return None
 
-    def versioned(self, model_type: type) -> bool:
-        return False
+    def version_name(self, model_type: type) -> str | None:
+        return None
 
     def attached(self, model: Any) -> bool:
         return False

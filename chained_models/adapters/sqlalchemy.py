@@ -147,8 +147,8 @@ class MappedAdapter:
             raise AttributeError(f"{type(model).__qualname__} has no attribute {name!r} to save")
         setattr(model, name, value)
 
-    def versioned(self, model_type: type) -> bool:
-        return _version_name(_mapper(model_type)) is not None
+    def version_name(self, model_type: type) -> str | None:
+        return _version_name(_mapper(model_type))
 
     def attached(self, model: Any) -> bool:
         return _state(model).session is not None

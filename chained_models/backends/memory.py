@@ -113,9 +113,10 @@ class MemoryBackend:
 
     def _apply(self, operation: Operation) -> Answer:
         collection = self._collections.setdefault(operation.resource, _Collection())
-        names = registered_model(operation.model).identity
+        kind = registered_model(operation.model)
+        version_name = kind.adapter.version_name(kind.type)
         if operation.method is Method.CREATE:
-            return self._create(collection, operation, names)
+            return self._create(collection, operation, kind.identity, version_name)
         row = collection.rows.get(operation.identity)
         if row is None:
             if operation.method is Method.DELETE:
@@ -133,12 +134,21 @@ class MemoryBackend:
             written = {name: value for name, value in written.items() if name in operation.changed}
             written = {**row.values, **written}
         collection.rows[operation.identity] = row = _Row(written, row.version + 1)
-        return Answer(version=self._shown(row))
+        return Answer(self._counted(row, version_name) or None, version=self._shown(row))
+
+    @staticmethod
+    def _counted(row: _Row, version_name: str | None) -> dict[str, Any]:
+        """What the model itself is to hold of the version, if it has an attribute for it; stored too."""
+        counted = {} if version_name is None else {version_name: row.version}
+        row.values.update(counted)
+        return counted
 
     def _shown(self, row: _Row) -> int | None:
         return row.version if self._has_versions else None
 
-    def _create(self, collection: _Collection, operation: Operation, names: tuple[str, ...]) -> Answer:
+    def _create(
+        self, collection: _Collection, operation: Operation, names: tuple[str, ...], version_name: str | None
+    ) -> Answer:
         values = copy.deepcopy(dict(operation.values))
         given = [values.get(name) for name in names]
         if None not in given:
@@ -151,4 +161,5 @@ class MemoryBackend:
             identity = next(number for number in collection.numbers if number not in collection.rows)
             values[names[0]] = identity
         collection.rows[identity] = row = _Row(values)
-        return Answer({name: values[name] for name in names}, version=self._shown(row))
+        given_here = {name: values[name] for name in names} | self._counted(row, version_name)
+        return Answer(given_here, version=self._shown(row))

@@ -51,7 +51,8 @@ class InlineDriver:
     """Runs jobs in the caller.
 
     Args:
-        clock: Where the time comes from.
+        clock: Where the time comes from. One that has a `serve(driver)` is told who goes by it, so that what is due is done as
+            its time is moved; one that has a `skip(seconds)` is moved by whoever waits.
     """
 
     overlaps = False
@@ -64,6 +65,9 @@ class InlineDriver:
         self._wakes: list[tuple[float, int, Callable[[], Iterable[Job]]]] = []
         self._number = itertools.count()
         self._lock = threading.RLock()
+        serve = getattr(self.clock, "serve", None)
+        if serve is not None:
+            serve(self)
 
     @staticmethod
     def lost() -> None:
@@ -130,7 +134,11 @@ class InlineDriver:
         self.clock.wait(condition, seconds)
 
     def skip_ahead(self, seconds: float) -> bool:
-        return False
+        skip = getattr(self.clock, "skip", None)
+        if skip is None:
+            return False
+        skip(seconds)
+        return True
 
     def rest(self) -> None:
         """Nothing runs by itself."""

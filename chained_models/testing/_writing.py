@@ -29,7 +29,7 @@ def history_of(source: Harness | ScriptedBackend, *, finished: bool = False, rem
         source: A harness; or a backend, which only knows of attempts.
         finished: Whether nothing more is to happen, so that what is left over is wrong.
         remembers: Whether the backend has remembered all idempotency keys. Left out: unless there were more of them than it
-            remembers.
+            remembers, or a crash has made it forget them.
     """
     if isinstance(source, ScriptedBackend):
         return _of_a_backend(source)
@@ -50,7 +50,10 @@ def history_of(source: Harness | ScriptedBackend, *, finished: bool = False, rem
 
 
 def _remembers(backend: ScriptedBackend) -> bool:
-    return len({flight.operation.idempotency_key for flight in backend.ledger}) <= backend._most_keys
+    return (
+        not backend.has_forgotten
+        and len({flight.operation.idempotency_key for flight in backend.ledger}) <= backend._most_keys
+    )
 
 
 class _Numbers:

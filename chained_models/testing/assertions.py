@@ -27,12 +27,15 @@ def assert_order(source: Harness | ScriptedBackend) -> None:
 
     Raises:
         AssertionError: They did not; with the attempts.
+        UsageError: The models of the harness are saved elsewhere than to a ScriptedBackend, so that no attempt is seen.
     """
+    _check_seen(source)
     _assert(source, "V2", "V3", "V6", "DE1")
 
 
 def assert_single_flight(source: Harness | ScriptedBackend) -> None:
     """No two attempts of one chain, of one object, or of one stored thing were in flight at once. As :func:`assert_order`."""
+    _check_seen(source)
     _assert(source, "V1")
 
 
@@ -51,13 +54,15 @@ def assert_all_settled(source: Harness) -> None:
 def assert_nothing_lost(source: Harness) -> None:
     """Every save has ended or waits in its chain; what is SAVED was applied, as it was at the call, and what has FAILED was not.
 
+    Of what was applied only a ScriptedBackend tells; with another one it is about how saves have ended.
+
     Raises:
         AssertionError: Something is lost; with the attempts.
     """
     _assert(source, "V4", "V5", "V7", "V8", "V9", "V14")
 
 
-def assert_saved(model: ChainedSaveMixin, **values: Any) -> None:
+def assert_saved(model: ChainedSaveMixin, /, **values: Any) -> None:
     """The backend has exactly what the model is, and nothing of it waits.
 
     Args:
@@ -74,11 +79,10 @@ def assert_saved(model: ChainedSaveMixin, **values: Any) -> None:
         raise UsageError(
             f"{type(backend).__name__} cannot be looked into; assert_saved() needs a MemoryBackend or a ScriptedBackend"
         )
-    waiting = list(model.chain)
+    waiting = _waiting_of(model)
     name = type(model).__name__
     if waiting:
-        reasons = "; ".join(f"{view.verb.value} {view.seq} {view.why_waiting}" for view in waiting)
-        raise AssertionError(f"{len(waiting)} saves of this {name} have not ended: {reasons}")
+        raise AssertionError(f"{len(waiting)} saves of this {name} have not ended: {'; '.join(waiting)}")
     identity = bound.identity_of(model)
     row = None if identity is None else stored(bound.resource).get(identity)
     if row is None:
@@ -96,6 +100,22 @@ def assert_saved(model: ChainedSaveMixin, **values: Any) -> None:
             for one, value in wrong.items()
         )
         raise AssertionError(f"this {name} is stored otherwise: {differences}")
+
+
+def _waiting_of(model: ChainedSaveMixin) -> list[str]:
+    """Its saves that have not ended, with the reasons: in a chain of many models, those of the same thing."""
+    chain = model.chain
+    looked: list[Any] = list(chain._host.look(chain._key))
+    return [
+        f"{save.verb.value} {save.seq} {why}" for save, _, _, why in looked if save.record.current() is chain._record
+    ]
+
+
+def _check_seen(source: Harness | ScriptedBackend) -> None:
+    if not isinstance(source, ScriptedBackend) and not isinstance(source.where, ScriptedBackend):
+        raise UsageError(
+            "no attempt is seen here, so this would never fail: only a ScriptedBackend tells what was sent, and when"
+        )
 
 
 def _assert(source: Harness | ScriptedBackend, *ids: str) -> None:

@@ -27,9 +27,9 @@ class Rule:
     """What the backend does with the operations that it is about. Made by the verbs of :class:`ScriptedBackend`."""
 
     def __init__(self, which: tuple[Which, ...], act: Callable[[Flight], object], times: int | None, skip: int) -> None:
-        if times is not None and times < 1:
+        if times is not None and not _counts(times, 1):
             raise InvalidOption(f"times={times!r}: 1 or more, or None for as long as the rule stands")
-        if skip < 0:
+        if not _counts(skip, 0):
             raise InvalidOption(f"skip={skip!r}: 0 or more")
         for one in which:
             if not (isinstance(one, Method | type | ChainedSaveMixin | SaveHandle) or callable(one)):
@@ -40,10 +40,13 @@ class Rule:
         self.left = times
         self._act = act
         self._skip = skip
+        self._spared: list[tuple[Which, ...]] = []
 
     def takes(self, operation: Operation) -> bool:
         """Whether it is about this operation, which counts towards `skip` and `times`."""
         if self.left == 0 or not matches(operation, self.which):
+            return False
+        if any(matches(operation, which) for which in self._spared):
             return False
         if self._skip:
             self._skip -= 1
@@ -56,9 +59,17 @@ class Rule:
         """Do it."""
         self._act(flight)
 
+    def spare(self, which: tuple[Which, ...]) -> None:
+        """It takes no more operations that are what all of these ask for."""
+        self._spared.append(which)
+
     def stop(self) -> None:
         """It takes no more operations."""
         self.left = 0
+
+
+def _counts(number: object, least: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= least
 
 
 def matches(operation: Operation, which: tuple[Which, ...]) -> bool:
@@ -109,6 +120,7 @@ class ScriptedBackend(MemoryBackend):
 
     Attributes:
         ledger: Every attempt that it has seen, in the order in which they came.
+        has_forgotten: Whether a crash has made it forget idempotency keys.
     """
 
     def __init__(
@@ -123,6 +135,7 @@ class ScriptedBackend(MemoryBackend):
         self.lock = threading.RLock()
         self._rules: list[Rule] = []
         self._holds: list[Rule] = []
+        self.has_forgotten = False
         self._down = False
         self._writes = 0
         self._ticks: Iterator[int] = itertools.count(1)
@@ -171,9 +184,12 @@ class ScriptedBackend(MemoryBackend):
             *which: As for :meth:`hold`; nothing for all that is held.
         """
         with self.lock:
-            for rule in [rule for rule in self._holds if not which or _alike(rule.which, which)]:
-                rule.stop()
-                self._holds.remove(rule)
+            for rule in list(self._holds):
+                if not which or _alike(rule.which, which):
+                    rule.stop()
+                    self._holds.remove(rule)
+                else:
+                    rule.spare(which)
         for flight in self.held:
             if matches(flight.operation, which):
                 flight.answer()
@@ -182,14 +198,17 @@ class ScriptedBackend(MemoryBackend):
         self, error: BaseException | type[BaseException], *which: Which, times: int | None = 1, skip: int = 0
     ) -> Rule:
         """Attempts get this error, and are not applied; which and how many, as for :meth:`hold`."""
-        return self._rule(which, lambda flight: flight.fail(error() if isinstance(error, type) else error), times, skip)
+        make = _maker(error)
+        return self._rule(which, lambda flight: flight.fail(make()), times, skip)
 
     def delay(self, seconds: float, *which: Which, times: int | None = None, skip: int = 0) -> Rule:
         """Attempts take so long: the request is on the way until then, is applied, and answered at once."""
+        _check_seconds(seconds)
         return self._rule(which, lambda flight: _take(flight, seconds), times, skip)
 
     def answer_late(self, seconds: float, *which: Which, times: int | None = 1, skip: int = 0) -> Rule:
         """Attempts are applied at once, and answered so much later; past their timeout nobody waits for it any more."""
+        _check_seconds(seconds)
 
         def act(flight: Flight) -> None:
             flight.apply()
@@ -197,9 +216,16 @@ class ScriptedBackend(MemoryBackend):
 
         return self._rule(which, act, times, skip)
 
-    def lose(self, *which: Which, error: BaseException | None = None, times: int | None = 1, skip: int = 0) -> Rule:
+    def lose(
+        self,
+        *which: Which,
+        error: BaseException | type[BaseException] | None = None,
+        times: int | None = 1,
+        skip: int = 0,
+    ) -> Rule:
         """Attempts are applied, and get this error (default: InDoubt) instead of an answer."""
-        return self._rule(which, lambda flight: flight.lose(error), times, skip)
+        make: Callable[[], BaseException | None] = _nothing if error is None else _maker(error)
+        return self._rule(which, lambda flight: flight.lose(make()), times, skip)
 
     def crash(self, *, forget: bool = False) -> None:
         """Be gone, until :meth:`restart`: what is held ends in doubt, what comes is Unavailable.
@@ -211,6 +237,7 @@ class ScriptedBackend(MemoryBackend):
             self._down = True
             if forget:
                 self._answers.clear()
+                self.has_forgotten = True
         for flight in self.held:
             flight.drop()
 
@@ -241,8 +268,9 @@ class ScriptedBackend(MemoryBackend):
         with self.lock:
             flight = Flight(self, operation)
             self.ledger.append(flight)
-            rule = None if self._down else next((one for one in reversed(self._rules) if one.takes(operation)), None)
-        if self._down:
+            down = self._down
+            rule = None if down else next((one for one in reversed(self._rules) if one.takes(operation)), None)
+        if down:
             flight.fail(Unavailable("the backend has crashed"))
         elif rule is None:
             flight.answer()
@@ -271,6 +299,24 @@ class ScriptedBackend(MemoryBackend):
         answer = super()._apply(operation)
         self._writes += operation.method is not Method.READ
         return answer
+
+
+def _maker(error: BaseException | type[BaseException]) -> Callable[[], BaseException]:
+    """What makes the error of an attempt: of a class one of its own each time."""
+    if isinstance(error, type) and issubclass(error, BaseException):
+        return error
+    if not isinstance(error, BaseException):
+        raise InvalidOption(f"{error!r}: an error is needed, or a class of errors; what it is about comes after it")
+    return lambda: error
+
+
+def _nothing() -> None:
+    return None
+
+
+def _check_seconds(seconds: object) -> None:
+    if not isinstance(seconds, int | float) or not seconds >= 0:
+        raise InvalidOption(f"{seconds!r}: seconds, 0 or more")
 
 
 def _leave(flight: Flight) -> None:

@@ -52,10 +52,12 @@ class VirtualClock:
             seconds: How many, 0 or more.
 
         Raises:
-            InvalidOption: Time does not run backwards.
+            InvalidOption: Time does not run backwards, and has no end.
         """
-        if not seconds >= 0:
-            raise InvalidOption(f"advance({seconds!r}): time passes in seconds, 0 or more")
+        if not _passes(seconds):
+            raise InvalidOption(
+                f"advance({seconds!r}): time passes in seconds, 0 or more; run_until_idle() lets all of it pass that matters"
+            )
         ends = self.time + seconds
         while (due := self.due()) is not None and due <= ends:
             self.time = max(self.time, due)
@@ -107,3 +109,8 @@ class VirtualClock:
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """As :meth:`skip`, with the condition held; None is for ever."""
         self.skip(math.inf if seconds is None else seconds)
+
+
+def _passes(seconds: object) -> bool:
+    """Whether so much time can pass."""
+    return isinstance(seconds, int | float) and 0 <= seconds < math.inf

@@ -81,7 +81,6 @@ class SteppedDriver(InlineDriver):
         self.virtual = VirtualClock() if clock is None else clock
         super().__init__(self.virtual)
         self._parked = 0
-        self.virtual.serve(self)
 
     def timers(self) -> list[tuple[float, Callable[[], Iterable[Job]]]]:
         """What will be due, and when; the next one first."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..binding import rebound_everywhere
 from ..dispatcher import STUCK_AFTER, Dispatcher
-from ..exceptions import Stuck, UsageError
+from ..exceptions import InvalidOption, Stuck, UsageError
 from ..handle import SaveHandle
 from ..operation import Guarantee
 from ..process import default_dispatcher, set_default_dispatcher
@@ -57,6 +57,10 @@ class Harness:
         stuck_after: As for :class:`~chained_models.Dispatcher`.
         leftovers_allowed: Whether it may end although something has not; that is given up then.
 
+    Raises:
+        InvalidOption: That is no backend.
+        UnsupportedBackend: The driver cannot run that backend.
+
     Attributes:
         clock: The time; None if it is real.
         dispatcher: Carries out all saves.
@@ -77,7 +81,9 @@ class Harness:
         leftovers_allowed: bool = False,
     ) -> None:
         given = backend if backend is not None else ScriptedBackend(guarantee=Guarantee.IDEMPOTENT | Guarantee.FENCED)
-        self._backend = None if given == OWN else given
+        self._backend = None if isinstance(given, str) and given == OWN else given
+        if self._backend is not None and (isinstance(given, type) or not callable(getattr(given, "execute", None))):
+            raise InvalidOption(f"backend={given!r}: a backend is needed, or {OWN!r} for each model to its own")
         self._ticks: Iterator[int] = itertools.count(1)
         where: Any = SteppedDriver() if driver is None and not live else driver
         self.clock = where.virtual if isinstance(where, SteppedDriver) else None
@@ -90,6 +96,8 @@ class Harness:
         self.dispatcher._engine.random = random.Random(seed).random
         self._timeout = timeout
         self._leftovers_allowed = leftovers_allowed
+        self._entered = False
+        self._waited_up_to = -1
         self._open = ExitStack()
 
     @property
@@ -172,6 +180,14 @@ class Harness:
     # Beginning and end
 
     def __enter__(self) -> Self:
+        """Take all models over.
+
+        Raises:
+            UsageError: It is open, or has been: another one is needed.
+        """
+        if self._entered:
+            raise UsageError("a Harness is one world, for one test: it is opened once; make another one")
+        self._entered = True
         self._open.enter_context(rebound_everywhere(self._backend, self.dispatcher))
         before = set_default_dispatcher(self.dispatcher)
         self._open.callback(set_default_dispatcher, before)
@@ -205,8 +221,11 @@ class Harness:
         if self.clock is None:
             if isinstance(self._backend, ScriptedBackend):
                 self._backend.release()
-            with suppress(Stuck):
-                self.dispatcher.flush(self._timeout)
+            last: int = self.dispatcher._engine.ledger.machine.last_seq
+            if last != self._waited_up_to:  # what has not ended by then is not waited for a second time
+                self._waited_up_to = last
+                with suppress(Stuck):
+                    self.dispatcher.flush(self._timeout)
         return self.leftovers()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from .._lane import Lane
-from ..exceptions import InvalidOption, Unavailable
+from ..exceptions import InvalidOption, Unavailable, UsageError
 from ..operation import Guarantee, Method
 from ._writing import history_of
 from .backend import Flight, ScriptedBackend
@@ -86,6 +87,21 @@ class _Listener(logging.Filter):
         self._quiet = quiet
         self.raised: BaseException | None = None
 
+    def __enter__(self) -> None:
+        """Hear also where the program, or its tests, have switched logging off; then nobody else does."""
+        manager = logger.manager
+        self._before = logger.disabled, logger.level, manager.disable
+        self._quiet = self._quiet or not logger.isEnabledFor(logging.ERROR)
+        logger.addFilter(self)
+        logger.disabled, manager.disable = False, logging.NOTSET
+        logger.setLevel(min(logger.getEffectiveLevel(), logging.ERROR))  # and it forgets what it knew of `disable`
+
+    def __exit__(self, *raised: object) -> None:
+        logger.removeFilter(self)
+        level: int
+        logger.disabled, level, logger.manager.disable = self._before
+        logger.setLevel(level)
+
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and self.raised is None:
             self.raised = record.exc_info[1]
@@ -107,6 +123,14 @@ class _Request:
     name: str
     ends: float
     dropped: bool = False
+
+
+def _another(error: BaseException) -> BaseException:
+    """A copy; the same one where its class cannot be made again from its message."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 - it is the user's class
+        return error.with_traceback(None)
 
 
 class Schedule:
@@ -139,11 +163,16 @@ class Schedule:
         # What is stuck is seen at the end, and needs no timer: it would be one more thing to happen at any time.
         self._chained = Harness(self._backend, seed=world.seed, stuck_after=math.inf, leftovers_allowed=True)
         with ExitStack() as opening:
-            logger.addFilter(self._listener)
-            opening.callback(logger.removeFilter, self._listener)
+            opening.enter_context(self._listener)
             opening.enter_context(self._chained)
             self._play = Play(self._chained)
-            self._scenario(self._play)
+            never_run = self._scenario(self._play)
+            if inspect.isgenerator(never_run) or inspect.isawaitable(never_run):
+                never_run.close()  # type: ignore[union-attr]
+                raise UsageError(
+                    "a scenario is a plain function: it makes models and says who does what; what is done with a yield in "
+                    "between belongs to a function of its own, with @play.actor"
+                )
             self._heard()
             self._open = opening.pop_all()
         return self
@@ -260,7 +289,7 @@ class Schedule:
                 error = self._world.endings[way]
                 assert error is not None
                 # One of its own for each schedule: they gather tracebacks.
-                flight.fail(error() if isinstance(error, type) else copy.copy(error))
+                flight.fail(error() if isinstance(error, type) else _another(error))
 
     def _let_time_pass(self) -> None:
         """Up to when something moves; who only looks whether something is over its time does not count."""

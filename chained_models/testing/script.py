@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,9 +17,10 @@ __all__ = ["script"]
 
 def script(scenario: Scenario, world: World, choices: Sequence[str], remarks: Iterable[str]) -> str:
     """The text of a test: with what it imports, and remarks on top. Everything in it is Python."""
-    name = getattr(scenario, "__name__", "")
-    known = name.isidentifier()
+    name = _name_of(scenario)
+    known = bool(name)
     imports = ["from chained_models.testing import replay"]
+    title = name.replace(".", "_").lower() if known else "scenario"
     arguments = [name if known else "scenario", *(json.dumps(choice, ensure_ascii=False) for choice in choices)]
     errors = [world.endings[way] for way in world.endings if any(one.startswith(f"{way} ") for one in choices)]
     given = [error for error in errors if error is not None and error not in FAILURE_CLASSES]
@@ -35,16 +37,25 @@ def script(scenario: Scenario, world: World, choices: Sequence[str], remarks: It
         arguments.append(f"seed={world.seed}")
     lines = [
         *(f"# {remark}" for remark in remarks),
-        *([] if known else ["# `scenario` is what explore() was given; it has no name"]),
+        *([] if known else ["# `scenario` is what explore() was given; it has no name to be called by"]),
         *sorted(set(imports)),
         "",
         "",
-        f"def test_{name if known else 'scenario'}_as_it_went_wrong() -> None:",
+        f"def test_{title}_as_it_went_wrong() -> None:",
         "    replay(",
         *(f"        {argument}," for argument in arguments),
         "    )",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _name_of(scenario: Scenario) -> str:
+    """By what it can be called where the script is pasted; nothing for a method of one object, or what has no name."""
+    name: str = getattr(scenario, "__name__", "")
+    if not name.isidentifier() or inspect.ismethod(scenario):
+        return ""
+    path = getattr(scenario, "__qualname__", name).rpartition("<locals>.")[2]
+    return path if all(part.isidentifier() for part in path.split(".")) else ""
 
 
 def _import_of(error: BaseException | type[BaseException], scenario: Scenario) -> list[str]:

@@ -701,3 +701,62 @@ print(entry.value, sorted(heavy & (set(sys.modules) - before)))
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout == "chained_models.pytest_plugin []\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [("raise KeyboardInterrupt", "KeyboardInterrupt"), ("pytest.exit('bye')", "bye")]
+)
+def test_a_run_that_is_interrupted_ends_as_ever(pytester: pytest.Pytester, end: str, told: str) -> None:
+    """What has not ended is no news then, and does not take the place of what pytest itself has to say."""
+    ran = run(
+        pytester,
+        *ALONE,
+        test_interrupted=f"""
+import pytest
+from shop import Basket
+
+
+def test_before():
+    pass
+
+
+def test_interrupted(chained):
+    chained.backend.hold()
+    Basket().save()
+    {end}
+""",
+    )
+    ran.stdout.fnmatch_lines([f"!!!*{told}*!!!", "1 passed in *"])
+    ran.stdout.no_fnmatch_line("*has not ended*")
+    ran.stderr.no_fnmatch_line("*Traceback*")
+
+
+def test_subtests(pytester: pytest.Pytester) -> None:
+    """A test has failed if one of its subtests has, whatever those behind it do: told once, and without a second error."""
+    ran = run(
+        pytester,
+        *ALONE,
+        test_parts="""
+import unittest
+
+import pytest
+from shop import Basket
+
+
+class Parts(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def world(self, chained):
+        self.chained = chained
+
+    def test_parts(self):
+        self.chained.backend.hold()
+        Basket().save()
+        for part in range(4):
+            with self.subTest(part=part):
+                self.assertNotIn(part, (1, 2))
+""",
+    )
+    assert "error" not in ran.parseoutcomes()
+    told = summary(ran)
+    assert sum(line.startswith("Basket (new): 1 save") for line in told) == 1
+    assert "in the end, 1 save has not ended:" in told

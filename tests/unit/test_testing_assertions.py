@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy.orm
+from sqlalchemy.orm import Mapped, mapped_column
 
-from chained_models import ChainedSaveMixin, InDoubt, Outcome, Rejected, UsageError
+from chained_models import ChainedSaveMixin, Guarantee, InDoubt, Outcome, Rejected, UsageError
 from chained_models._chains import Chain
 from chained_models._states import SaveState
 from chained_models.backends.memory import MemoryBackend
@@ -222,3 +225,74 @@ def test_a_doubt_that_ends_in_failure_is_a_loss(basket: Basket, monkeypatch: pyt
         basket.chain.skip()
         with pytest.raises(AssertionError, match=r"V9: .* has FAILED, and was in doubt"):
             assert_nothing_lost(chained)
+
+
+def test_saved_whatever_others_wait_for_in_the_same_chain() -> None:
+    """An ordering key puts many models in one chain; it is asked for one of them."""
+
+    @dataclasses.dataclass
+    class Line(ChainedSaveMixin, backend=MemoryBackend(), resource="lines", ordering_key=lambda line: "one cart"):
+        id: int | None = None
+
+    with Harness() as chained:
+        mine, other = Line(), Line()
+        mine.save()
+        chained.backend.hold()
+        other.save()
+        assert_saved(mine)
+        with pytest.raises(AssertionError, match="have not ended: save 2 in flight"):
+            assert_saved(other)
+        chained.backend.release()
+        assert_saved(other)
+
+
+def test_an_attribute_called_model() -> None:
+    """Any name of an attribute can be asked for."""
+
+    @dataclasses.dataclass
+    class Car(ChainedSaveMixin, backend=MemoryBackend()):
+        id: int | None = None
+        model: str = ""
+
+    with Harness():
+        car = Car(model="T")
+        car.save()
+        assert_saved(car, model="T")
+
+
+@pytest.mark.parametrize("check", [assert_order, assert_single_flight])
+def test_what_cannot_be_seen_is_not_said_to_be_well(check: Callable[[Harness], None]) -> None:
+    """Without a scripted backend nobody knows what was sent, so that it is refused rather than passed."""
+    with Harness(MemoryBackend()) as chained, pytest.raises(UsageError, match="no attempt is seen"):
+        check(chained)
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.PLAIN, Guarantee.IDEMPOTENT | Guarantee.FENCED])
+def test_a_mapper_that_counts_versions(guarantee: Guarantee) -> None:
+    """The backend counts in the mapper's own column, as a database does, or the object could be created and never edited."""
+
+    class Base(sqlalchemy.orm.DeclarativeBase):
+        pass
+
+    class Page(ChainedSaveMixin, Base, backend=MemoryBackend(), resource="pages"):
+        __tablename__ = "pages"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        text: Mapped[str]
+        version: Mapped[int] = mapped_column()
+        __mapper_args__ = {"version_id_col": version}
+
+    with Harness(ScriptedBackend(guarantee=guarantee)) as chained:
+        page = Page(text="a")
+        page.save()
+        page.save({"text": "b"})
+        page.save({"text": "c"}, patch=True)
+        assert page.version == 3
+        assert chained.backend.stored("pages") == {1: {"id": 1, "text": "c", "version": 3}}
+        assert_saved(page)
+        theirs = Page(id=1, text="")
+        theirs.refresh()
+        assert theirs.save({"text": "d"}).outcome is Outcome.SAVED
+        stale = page.save({"text": "e"})
+        assert (stale.outcome is Outcome.FAILED) is bool(guarantee & Guarantee.FENCED)
+        assert_order(chained)
+        assert_nothing_lost(chained)

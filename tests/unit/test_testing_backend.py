@@ -621,3 +621,54 @@ def test_from_many_threads(live: Any) -> None:
     assert len(backend.applied) == 35
     moments = [tick for flight in backend.ledger for tick in (flight.began, *flight.applied, flight.ended)]
     assert len(set(moments)) == len(moments)
+
+
+def test_what_is_released_is_held_no_more_by_a_wider_rule(backend: ScriptedBackend) -> None:
+    """`hold()`, and `release()` of one kind: that kind goes on, also what follows; the rest is held."""
+    backend.hold()
+    basket, order = Basket(), Order()
+    first, second = basket.save(), basket.save({"title": "b"})
+    other = order.save()
+    backend.release(Basket)
+    assert outcomes(first, second, other) == [Outcome.SAVED, Outcome.SAVED, None]
+    assert basket.save().outcome is Outcome.SAVED
+    backend.hold(Basket)
+    again = basket.save()
+    assert again.outcome is None, "held anew"
+    backend.release()
+    assert outcomes(again, other) == [Outcome.SAVED, Outcome.SAVED]
+
+
+@pytest.mark.parametrize(
+    ("foolish", "said"),
+    [
+        (lambda backend: backend.fail("boom"), "'boom': an error is needed"),
+        (lambda backend: backend.fail(Method.UPDATE, Rejected), "an error is needed, or a class of errors"),
+        (lambda backend: backend.fail(int), "an error is needed"),
+        (lambda backend: backend.lose(error="boom"), "an error is needed"),
+        (lambda backend: backend.delay(-1), "-1: seconds, 0 or more"),
+        (lambda backend: backend.delay(float("nan")), "nan: seconds"),
+        (lambda backend: backend.delay(None), "None: seconds"),
+        (lambda backend: backend.answer_late("soon"), "'soon': seconds"),
+        (lambda backend: backend.hold(times=1.5), "times=1.5"),
+        (lambda backend: backend.hold(times="1"), "times='1'"),
+        (lambda backend: backend.hold(skip="1"), "skip='1'"),
+    ],
+)
+def test_nonsense_is_refused_when_it_is_said(
+    backend: ScriptedBackend, foolish: Callable[[ScriptedBackend], object], said: str
+) -> None:
+    """Not when the first attempt meets it, which would be abandoned for a reason of its own."""
+    with pytest.raises(InvalidOption, match=said):
+        foolish(backend)
+    assert Basket().save().outcome is Outcome.SAVED
+
+
+def test_losing_takes_a_class_of_errors_too(chained: Harness, backend: ScriptedBackend) -> None:
+    """As failing does: each attempt gets an error of its own."""
+    backend.lose(error=Unavailable, times=2)
+    Basket().save()
+    chained.run_until_idle()
+    errors = [flight.error for flight in backend.ledger if flight.error is not None]
+    assert [type(error) for error in errors] == [Unavailable, Unavailable]
+    assert errors[0] is not errors[1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import dataclasses
 import math
 import threading
 from collections.abc import Callable
@@ -10,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from chained_models import InvalidOption, WouldDeadlock
+from chained_models import (
+    ChainedSaveMixin,
+    Dispatcher,
+    InvalidOption,
+    Operation,
+    Outcome,
+    Unavailable,
+    WouldDeadlock,
+)
+from chained_models.backends.memory import MemoryBackend
 from chained_models.drivers.inline import InlineDriver
 from chained_models.protocols import Job
 from chained_models.testing import SteppedDriver, VirtualClock
@@ -190,3 +201,44 @@ def test_a_wait_for_ever_is_refused(world: World) -> None:
     with condition:
         world.clock.wait(condition, 2.5)
     assert world.clock.time == 2.5
+
+
+def test_a_driver_of_the_library_goes_by_it_too() -> None:
+    """A retry by a plain dispatcher is made as its clock is advanced, by `result()`, by `await` and by `flush()`."""
+    clock = VirtualClock()
+    attempts: list[float] = []
+
+    def fault(operation: Operation) -> BaseException | None:
+        attempts.append(clock.now())
+        return Unavailable("busy") if len(attempts) % 2 else None
+
+    dispatcher = Dispatcher(InlineDriver(clock))
+
+    @dataclasses.dataclass
+    class Basket(ChainedSaveMixin, backend=MemoryBackend(fault=fault), dispatcher=dispatcher):
+        id: int | None = None
+
+    advanced = Basket().save()
+    assert (advanced.outcome, clock.timers) == (None, 1)
+    clock.advance(30)
+    assert advanced.outcome is Outcome.SAVED
+    assert 0 < attempts[-1] < 30
+
+    async def awaiting() -> None:
+        await Basket().save()
+
+    asyncio.run(awaiting())
+    Basket().save().result(30)
+    Basket().save()
+    dispatcher.flush(30)
+    assert len(attempts) == 8
+    assert not clock.timers
+
+
+@pytest.mark.parametrize("seconds", [math.inf, "1", None])
+def test_time_that_nobody_can_wait_for(seconds: Any) -> None:
+    """Is refused, and the clock goes on from where it was."""
+    clock = VirtualClock()
+    with pytest.raises(InvalidOption, match="run_until_idle"):
+        clock.advance(seconds)
+    assert clock.now() == 0

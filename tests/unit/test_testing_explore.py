@@ -920,3 +920,104 @@ def test_nothing_is_left_of_a_schedule() -> None:
     failing(scenario)
     Mine(title="x").save().result(5)
     assert [row["title"] for row in backend.stored("mine").values()] == ["x"]
+
+
+def test_a_receiver_is_heard_where_logging_is_switched_off() -> None:
+    """As by `logging.config.dictConfig()`, or `logging.disable()`; which is as before, afterwards."""
+    logger = logging.getLogger("chained_models")
+
+    def scenario(play: Play) -> None:
+        basket = Basket()
+
+        def receiver(event: object) -> None:
+            raise LookupError("nobody home")
+
+        basket.chain.on("sync", receiver)
+        play.do("save", basket.save)
+
+    def heard() -> bool:
+        with pytest.raises(ScheduleFailed, match="nobody home"):
+            explore(scenario)
+        return True
+
+    level = logger.level
+    try:
+        logger.disabled = True
+        assert heard()
+        assert logger.disabled
+        logger.disabled = False
+        logging.disable()
+        assert heard()
+        assert logger.manager.disable == logging.CRITICAL
+        logging.disable(logging.NOTSET)
+        logger.setLevel(logging.CRITICAL + 1)
+        assert heard()
+        assert logger.level == logging.CRITICAL + 1
+    finally:
+        logger.disabled = False
+        logging.disable(logging.NOTSET)
+        logger.setLevel(level)
+
+
+def test_a_scenario_that_would_never_run() -> None:
+    """A generator or a coroutine function does nothing when it is called: it is refused, and does not pass."""
+
+    def steps(play: Play) -> Iterator[None]:
+        yield
+        pytest.fail("it has run")
+
+    async def coroutine(play: Play) -> None:
+        pytest.fail("it has run")
+
+    for scenario in (steps, coroutine):
+        with pytest.raises(UsageError, match=r"@play\.actor"):
+            explore(scenario)
+
+
+def test_an_error_that_cannot_be_copied() -> None:
+    """Its class wants other arguments than its message: the request gets it all the same."""
+
+    class Refused(Rejected):
+        def __init__(self, status: int, why: str) -> None:
+            super().__init__(f"{status}: {why}")
+
+    seen: list[str] = []
+
+    def scenario(play: Play) -> None:
+        basket = Basket()
+        play.do("save", basket.save)
+        play.at_end(lambda: seen.extend(str(save.error) for save in play.chained.saves if save.error is not None))
+
+    explore(scenario, answers=("answer", Refused(422, "no")))
+    assert seen == ["422: no"]
+
+
+class Scenarios:
+    """Functions that belong to a class."""
+
+    def of_one_object(self, play: Play) -> None:
+        self.of_none(play)
+
+    @staticmethod
+    def of_none(play: Play) -> None:
+        play.do("save", Basket().save)
+        play.at_end(lambda: pytest.fail("wrong"))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "there"),
+    [
+        (Scenarios().of_one_object, "scenario", {"scenario": Scenarios().of_one_object}),
+        (Scenarios.of_none, "Scenarios.of_none", {"Scenarios": Scenarios}),
+    ],
+)
+def test_a_scenario_of_a_class_is_called_by_what_it_is_there(scenario: Any, name: str, there: dict[str, Any]) -> None:
+    """A static method by its class; a method of one object has no name, and that is said."""
+    with pytest.raises(ScheduleFailed) as failed:
+        explore(scenario)
+    assert f"replay(\n        {name},\n" in failed.value.script
+    assert ("has no name to be called by" in failed.value.script) is (name == "scenario")
+    exec(failed.value.script, there)
+    (test,) = [one for one in there if one.startswith("test_")]
+    with pytest.raises(pytest.fail.Exception, match="wrong"):
+        there[test]()

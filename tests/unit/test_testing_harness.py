@@ -535,3 +535,40 @@ def test_a_fresh_one_knows_nothing_of_the_last() -> None:
             save = basket.save({"title": str(number)})
             assert save.outcome is Outcome.SAVED
             assert titles(chained.backend) == [str(number)]
+
+
+def test_it_is_opened_once() -> None:
+    """Else the inner end would give all models back to their own backends in the middle of the outer test."""
+    harness = Harness()
+    with harness:
+        with pytest.raises(UsageError, match="opened once"), harness:
+            pytest.fail("it was opened twice")
+        basket = Basket()
+        basket.save()
+        assert len(harness.backend.stored("basket")) == 1
+    with pytest.raises(UsageError, match="make another one"), harness:
+        pytest.fail("it was opened again")
+
+
+@pytest.mark.parametrize("backend", [3, "mine", MemoryBackend, object()])
+def test_what_is_no_backend_is_refused(backend: Any) -> None:
+    """At once, and not by each save."""
+    with pytest.raises(InvalidOption, match="a backend is needed, or 'own'"):
+        Harness(backend)
+
+
+def test_what_was_waited_for_in_vain_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fixture looks at what is left, and then the harness ends: the time for that is spent once."""
+    waits: list[float | None] = []
+    flush = Dispatcher.flush
+
+    def counted(self: Dispatcher, timeout: float | None = None) -> None:
+        waits.append(timeout)
+        flush(self, timeout)
+
+    monkeypatch.setattr(Dispatcher, "flush", counted)
+    with pytest.raises(Leftovers), Harness(live=True, timeout=0.01) as chained:
+        chained.backend.crash()
+        Basket().save()
+        assert chained.finish()
+    assert waits == [0.01, 0], "and then what is left is given up"

@@ -581,3 +581,16 @@ def test_refusals_are_not_doubts(row: Any) -> None:
             assert history_of(chained).attempts[-1].doubtful is doubtful
             chained.backend.release()
             chained.advance(100)
+
+
+def test_a_backend_that_was_made_to_forget_promises_no_less_than_it_can(row: type[Row]) -> None:
+    """A create that is repeated after `crash(forget=True)` is made twice, and no promise of the library is broken by it."""
+    with Harness() as chained:
+        chained.backend.answer_late(3)
+        row().save()
+        chained.backend.crash(forget=True)
+        chained.backend.restart()
+        chained.run_until_idle()
+        assert len(chained.backend.applied) == 2
+        assert not history_of(chained).remembers
+        assert not violations(history_of(chained))

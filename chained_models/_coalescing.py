@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ._record import Verb
+from ._snapshot import MISSING, same
 from ._states import SaveState
 
 __all__ = ["absorb", "replaceable"]
@@ -41,10 +42,8 @@ def absorb(older: Any, newer: Any) -> None:
     `older` keeps nothing: ten thousand saves in a row are ten thousand handles at most, and one snapshot.
     """
     if newer.before is older:
+        newer.given = _given(older, newer)
         newer.before, older.before = older.before, None
-        named_only = newer.verb is not Verb.DELETE and newer.update_fields is not None
-        given = {name: value for name, value in newer.given.items() if not named_only or name in newer.update_fields}
-        newer.given = {**older.given, **given}
     values, older.snapshot = older.snapshot, _NOTHING
     if newer.verb is Verb.DELETE:
         return
@@ -60,3 +59,21 @@ def absorb(older: Any, newer: Any) -> None:
     whole = Verb.SAVE in (older.verb, newer.verb)
     newer.update_fields = newer.always if len(named) == 2 and not whole else None
     newer.verb = Verb.SAVE if whole else Verb.PATCH
+
+
+def _given(older: Any, newer: Any) -> dict[str, Any]:
+    """What answers have made of the values that `newer` has, since the snapshot in front of both.
+
+    Of what `older` had edited, nothing: what answers made of the edit is, seen from there, an edit itself.
+    """
+    if older.before is None:
+        return {}
+    known = {**older.before.snapshot, **older.given}
+    named_only = newer.verb is not Verb.DELETE and newer.update_fields is not None
+    given = {
+        name: value
+        for name, value in newer.given.items()
+        if (not named_only or name in newer.update_fields)
+        and same(older.snapshot.get(name, MISSING), known.get(name, MISSING))
+    }
+    return {**older.given, **given}

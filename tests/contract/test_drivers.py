@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chained_models import (
+    Coalesce,
     Deleted,
     DispatcherClosed,
     OnFailure,
@@ -940,3 +941,27 @@ async def test_a_discarded_edit_does_not_come_back(world: World) -> None:
     basket.chain.resume()
     assert await world.end(patched, last) == [Outcome.SAVED, Outcome.SAVED]
     assert (basket.total, world.backend.ledger[-1].values["total"]) == (0, 0)
+
+
+@where_attempts_can_be_held
+async def test_what_answers_made_of_an_edit_is_sent_by_who_takes_its_place(world: World) -> None:
+    """A save that takes the place of another one sends what its object was at the call, though the other one was an edit."""
+    found = iter([{"total": 0}, {"total": 4}])
+    basket = world.bind(coalesce=Coalesce.LATEST)()
+    assert await world.end(basket.save()) == [Outcome.SAVED]
+    world.backend.during = lambda operation: next(found) if operation.method.value == "read" else None
+    world.backend.hold()
+    refreshed = basket.refresh(discard=True)
+    basket.total = 2
+    again = basket.refresh(discard=True)
+    disconnect = basket.chain.on("sync", lambda event: basket.chain.pause())
+    world.backend.release()
+    assert await world.end(refreshed) == [Outcome.SAVED]
+    replaced = basket.save({"n": 3})
+    basket.chain.resume()
+    assert await world.end(again) == [Outcome.SAVED]
+    disconnect()
+    last = basket.save({"n": 5})
+    basket.chain.resume()
+    assert await world.end(last, replaced) == [Outcome.SAVED, Outcome.SUPERSEDED]
+    assert (basket.total, world.backend.ledger[-1].values["total"]) == (4, 4)

@@ -29,8 +29,8 @@ class Facts:
         version: The version that came with the base.
         in_doubt: Names that an abandoned save carried: what is stored of them is not known, whatever the model's own
             library believes.
-        unsure: What each abandoned versioned save wanted to change, while it is not known which version is stored: the one
-            that is known, or the one that such a save has made.
+        unsure: What each abandoned versioned save wanted to change, and all that would be stored by it, while it is not known
+            which version is stored: the one that is known, or the one that such a save has made.
         failed: The values that the latest failed saves carried and that are not stored, by name.
         outdated: What the model's own library takes for stored although we know better, by name: that, and what is stored.
         last: The latest save of the object whose answer may still move values of the next one.
@@ -64,7 +64,7 @@ class Facts:
         self.base: Snapshot | None = None
         self.version: Any = None
         self.in_doubt: frozenset[str] = frozenset()
-        self.unsure: tuple[Snapshot, ...] = ()
+        self.unsure: tuple[tuple[Snapshot, Snapshot], ...] = ()
         self.failed: Snapshot = {}
         self.outdated: Mapping[str, tuple[Any, Any]] = {}
         self.last: Any = None
@@ -126,20 +126,20 @@ class Facts:
         """A save that carried these values has failed, or was abandoned: see `failed`."""
         self.failed = {**self.failed, **{name: values[name] for name in differing(values, self.base)}}
 
-    def forget(self, names: Iterable[str], wanted: Snapshot | None) -> None:
+    def forget(self, carried: Snapshot, wanted: Snapshot | None) -> None:
         """It is not known whether a write was applied: what it carried counts as changed from now on.
 
         The version stays: without one the next write would overwrite whatever somebody else has stored meanwhile.
 
         Args:
-            names: What it carried.
+            carried: What it carried.
             wanted: What it wanted to change, if it was versioned.
         """
-        self.in_doubt = self.in_doubt.union(names)
-        if self.base is not None:
-            self.base = without(self.base, names)
         if wanted is not None:
-            self.unsure = (*self.unsure, wanted)
+            self.unsure = (*self.unsure, (wanted, {**(self.base or {}), **carried}))
+        self.in_doubt = self.in_doubt.union(carried)
+        if self.base is not None:
+            self.base = without(self.base, carried)
 
     def defer(self, model: weakref.ref[Any], assign: Callable[[Any], object]) -> None:
         """Leave an assignment for the thread that works with the object."""

@@ -17,7 +17,7 @@ from ._answer import as_answer, fitting, heir, known, sent_by
 from ._snapshot import MISSING, Snapshot, Theirs, rebased, same
 from .exceptions import Conflict, Gone, InDoubt, NotApplied, Unauthenticated, Unavailable
 from .handle import SaveHandle
-from .operation import Answer, Guarantee, Method
+from .operation import Answer, Guarantee, Method, Operation
 from .policies import Clash, OnConflict, Unverified
 from .protocols import Call
 
@@ -70,7 +70,7 @@ def resolve(save: SaveHandle[Any], conflict: Conflict) -> Generator[Call, Any, A
             return Answer(version=theirs.version)
     if not again:
         raise conflict
-    ours = next((one for one in unsure if theirs is not None and one and _is_stored(one, theirs)), None)
+    ours = next((one for one, left in unsure if theirs is not None and _is_left(operation, one, left, theirs)), None)
     if ours is not None and theirs is not None:
         # What we had given up on is what is in our way. Of what somebody else may have stored on top of it, nothing is lost.
         values = rebased(operation.values, operation.changed, {**(known(save) or {}), **ours}, theirs.values)
@@ -164,6 +164,18 @@ def _is_ours(save: SaveHandle[Any], theirs: Theirs) -> bool:
 
 def _is_stored(values: Snapshot, theirs: Theirs) -> bool:
     return all(same(value, theirs.values.get(name, MISSING)) for name, value in values.items())
+
+
+def _is_left(operation: Operation, wanted: Snapshot, left: Snapshot, theirs: Theirs) -> bool:
+    """Whether what is stored is what an abandoned save has left behind, on which `operation` may go on.
+
+    A write is merged with what others have stored on top of it; a delete would remove that, so there must be nothing.
+    """
+    if not wanted or not _is_stored(wanted, theirs):
+        return False
+    return operation.method is not Method.DELETE or all(
+        same(value, left.get(name, MISSING)) for name, value in theirs.values.items()
+    )
 
 
 def _decided(

@@ -210,8 +210,9 @@ def scrub(error: BaseException) -> None:
     for one in _causes(error):
         traceback.clear_frames(one.__traceback__)
         for secret in ("request", "response"):
-            with suppress(AttributeError):
-                setattr(one, secret, None)
+            with suppress(Exception):  # it may be an exception of the user's, whose attributes do as they like
+                if getattr(one, secret, None) is not None:
+                    setattr(one, secret, None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from ..operation import Guarantee, Method
 from ..policies import Outcome
 from ._lookup import NEVER, Lookup
-from .history import Attempt, Ending
+from .history import Attempt, Ending, Known, Save
 
 __all__ = ["Results"]
 
 _CHANGES = (Method.UPDATE, Method.PATCH, Method.DELETE)
 _WRITES = (Method.CREATE, *_CHANGES)
+_CERTAIN = (Outcome.SAVED, Outcome.SUPERSEDED, Outcome.FAILED)
 
 
 class Results(Lookup):
@@ -188,17 +189,45 @@ class Results(Lookup):
             mine = self.attempts[save.id]
             late = any(tick > (one.ended or NEVER) for one in mine for tick in one.applied)
             twice = any(len(one.applied) > 1 for one in mine)
-            if late or twice or save.moved or (mine and save.outcome not in (Outcome.SAVED, Outcome.SUPERSEDED)):
+            if late or twice or save.moved or (mine and save.outcome not in _CERTAIN):
                 unclear.add(save.record)
             if any(one.doubtful for one in mine) and not (self.knows_keys and self.history.remembers):
                 unclear.add(save.record)
             writers[save.record].add(save.object)
+        latest = self._latest()
         for one in self.history.known:
             if one.record in unclear or len(writers[one.record]) > 1:
                 continue
+            if (last := latest.get(one.record)) is not None:
+                yield from self._is_stored(last, one)
             names = [name for name, value in one.base.items() if one.stored.get(name) != value]
             if names:
                 yield f"V12: of {', '.join(names)} object {one.object} does not know what is stored"
+
+    def _latest(self) -> dict[int, Save]:
+        """Of each thing, the last write that was saved; not where saves were sent again by hand, which may be out of order."""
+        by_hand = {save.record for save in self.history.saves if save.by_hand}
+        latest: dict[int, Save] = {}
+        for save in self.history.saves:
+            if save.outcome is Outcome.SAVED and save.verb in ("save", "patch") and save.record not in by_hand:
+                latest[save.record] = save
+        return latest
+
+    def _is_stored(self, save: Save, known: Known) -> Iterator[str]:
+        given: defaultdict[str, set[int]] = defaultdict(set)
+        filled = {name for one in self.history.saves if one.object == save.object for name in one.filled}
+        for attempt in self.history.attempts:
+            if attempt.save in self.saves and self.saves[attempt.save].record == save.record:
+                for name, value in attempt.answered.items():
+                    given[name].add(value)
+        lost = [
+            name
+            for name, value in (save.values or {}).items()
+            if (save.named is None or name in save.named) and name not in filled
+            if known.stored.get(name) != value and known.stored.get(name) not in given[name]
+        ]
+        if lost:
+            yield f"V12: {self.name(save.id)} is SAVED, and its {', '.join(lost)} is not what is stored"
 
 
 def _said(outcome: Outcome | None) -> str:

@@ -6,11 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
+from ..operation import Method
 from ..policies import Outcome
 from ._lookup import NEVER, Lookup
 from .history import Attempt, Save
 
 __all__ = ["Sending"]
+
+_WRITES = (Method.CREATE, Method.UPDATE, Method.PATCH)
 
 
 class Sending(Lookup):
@@ -25,6 +28,7 @@ class Sending(Lookup):
         yield from self.after_the_end()
         yield from self.same_bytes()
         yield from self.as_accepted()
+        yield from self.all_of_it()
 
     # V1
 
@@ -185,3 +189,25 @@ class Sending(Lookup):
                     expected |= taken_over[origin.ended_as or origin.id][name]
                 if value not in expected | given[save.record][name] and name not in filled[save.object]:
                     yield f"V4: {self.name(save.id)}, {attempt}, sends {name} otherwise than it was at the call"
+
+    def all_of_it(self) -> Iterator[str]:
+        """What was named is sent, also by the save that has taken the place of the one that named it; a full save sends all."""
+        places: defaultdict[str, list[Save]] = defaultdict(list)
+        for accepted in self.history.saves:
+            if accepted.values is not None:
+                places[accepted.ended_as or accepted.id].append(accepted)
+        looked_at: set[str] = set()
+        for attempt in self.history.attempts:
+            save = self.saves.get(attempt.save)
+            if save is None or attempt.question or attempt.operation in looked_at:
+                continue
+            looked_at.add(attempt.operation)
+            if attempt.method not in _WRITES or (save.instead_of is not None and not save.by_hand):
+                continue  # after a conflict the user may have decided what is to be sent
+            for one in self.line(save):
+                asked = [other for other in places[one.ended_as or one.id] if other.replaced or other is one]
+                for other in asked:
+                    whole = (other.values or {}).keys() if other.verb == "save" else other.named or ()
+                    missing = sorted(set(whole) - attempt.values.keys())
+                    if missing:
+                        yield f"V4: {self.name(save.id)}, {attempt}, does not send {', '.join(missing)} of {self.name(other.id)}"

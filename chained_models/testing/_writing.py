@@ -10,7 +10,7 @@ from .._record import Life, Record
 from ..exceptions import Conflict, Gone, Rejected, Unauthenticated, Unavailable
 from ..handle import SaveHandle
 from ..operation import Guarantee, Method, Operation
-from ..policies import Outcome
+from ..policies import OnConflict, Outcome
 from ._recorder import Accepted, Recorder
 from .backend import Flight, ScriptedBackend
 from .harness import Harness
@@ -142,7 +142,7 @@ class _Writer:
                 by_hand=by_hand,
                 passes=save.passes_halt,
                 forced=save.force_insert,
-                unfenced=save.unconditional,
+                unfenced=save.unconditional or _without_version(save),
                 moved=one.chain is not chain or one.record is not record,
                 replaced=save.outcome is Outcome.SUPERSEDED and save.operation is None,
                 filled=frozenset(save.slots),
@@ -196,6 +196,12 @@ class _Writer:
                     base=fingerprints(save.facts.base),
                     stored=fingerprints(stored),
                 )
+
+
+def _without_version(save: SaveHandle[Any]) -> bool:
+    """Whether it overwrites what is there if its model, which keeps the version itself, does not know one."""
+    adapter, model = save.binding.adapter, save.binding.model.type
+    return save.on_conflict is OnConflict.OVERWRITE and adapter.version_name(model) is not None
 
 
 def _stored(backend: ScriptedBackend, resource: str, identity: Any) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import islice
@@ -66,7 +67,7 @@ class Campaign:
         seeds = self.seeds(count)
         # Forked: the processes have the test modules already, which cannot be imported by name in a new interpreter.
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
-            waiting = {pool.submit(_play, play, chunk) for chunk in _chunks(seeds, chunk)}
+            waiting = {pool.submit(_play_there, play, chunk) for chunk in _chunks(seeds, chunk)}
             try:
                 for done in as_completed(waiting):
                     returned += done.result()
@@ -93,6 +94,14 @@ def _play(play: Callable[[int], Any], seeds: Iterable[int]) -> list[Any]:
         if said is not None:
             returned.append(said)
     return returned
+
+
+def _play_there(play: Callable[[int], Any], seeds: Iterable[int]) -> list[Any]:
+    """In another process. What is raised there may hold what cannot be sent from there: then the seed would be lost with it."""
+    try:
+        return _play(play, seeds)
+    except BaseException as error:
+        raise AssertionError("".join(traceback.format_exception(error))) from None
 
 
 def _chunks(seeds: Iterator[int], size: int) -> Iterator[list[int]]:

@@ -5,6 +5,7 @@ With idempotency keys and versions both on, one defence hides what the other let
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -643,6 +644,62 @@ def _(right: Any) -> Any:
     return lambda self, sent, answered, version: right(self, {} if self.base else sent, answered, version)
 
 
+@mutant("a coalesced patch forgets what the one before it named", "PLAIN", "V4", _records, "absorb")
+def _(right: Any) -> Any:
+    def absorb(older: Any, newer: Any) -> None:
+        named = newer.update_fields
+        right(older, newer)
+        newer.update_fields = named and newer.update_fields and named
+
+    return absorb
+
+
+@mutant("the version is forgotten after a doubt", "FENCED", "V3", Facts, "forget")
+def _(right: Any) -> Any:
+    def forget(self: Facts, carried: Any, wanted: Any) -> None:
+        right(self, carried, wanted)
+        self.version = None
+
+    return forget
+
+
+@mutant("what has failed becomes the base", "PLAIN", "V12|V13", Facts, "refuse")
+def _(right: Any) -> Any:
+    def refuse(self: Facts, values: Any) -> None:
+        right(self, values)
+        self.base = self.base and {**self.base, **values}
+
+    return refuse
+
+
+@mutant("an answer is merged into another object of the same thing", "PLAIN", "V13|V12", _answer, "_assign")
+def _(right: Any) -> Any:
+    firsts: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    def assign(save: Any, assign: Any) -> Any:
+        first = firsts.setdefault(save.record.current(), weakref.ref(save.model))()
+        return assign(save.model if first is None else first)
+
+    return assign
+
+
+@mutant("where both have changed it, ours is taken", "FENCED", "V3", _resolve, "rebased")
+def _(right: Any) -> Any:
+    def rebased(ours: Any, changed: Any, base: Any, theirs: Any) -> Any:
+        merged = right(ours, changed, base, theirs)
+        return ours if merged is None else merged
+
+    return rebased
+
+
+@mutant("what is given up for lack of time is reported as saved", "PLAIN", "V9", Machine, "give_up")
+def _(right: Any) -> Any:
+    def give_up(self: Machine, save: Any, outcome: Outcome, *, halt: bool) -> Any:
+        return right(self, save, outcome if halt else Outcome.SAVED, halt=halt)
+
+    return give_up
+
+
 KNOWN: dict[str, int] = {
     "a retry looks up the version again": 20,
     "a retry is bound anew": 30,
@@ -698,6 +755,12 @@ KNOWN: dict[str, int] = {
     "a parent's failure is ignored": 11,
     "the end of a parent is told to nobody": 11,
     "a merged answer overwrites an edit": 1,
+    "a coalesced patch forgets what the one before it named": 1028,
+    "the version is forgotten after a doubt": 72,
+    "what has failed becomes the base": 18,
+    "an answer is merged into another object of the same thing": 583,
+    "where both have changed it, ours is taken": 8,
+    "what is given up for lack of time is reported as saved": 68,
     "the successor after a conflict forgets the doubt": 15534,
 }
 """Seeds at which they fell, if not at 0. One of them is so rare that no short run would find it again."""

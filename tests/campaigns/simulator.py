@@ -153,6 +153,8 @@ class Simulation:
         self.twins = 0
         self.writer: dict[int, int] = {}
         """Who has given `n` which value. An object may get to know of what another one, or another program, has written."""
+        self.given_at: dict[int, int] = {}
+        """When the user gave which value."""
         self.lane_holds: list[list[int]] = []
         self.updated = self.lifted = False
         self.depth = 3
@@ -218,8 +220,14 @@ class Simulation:
         if note in self.notes:
             self.notes[self.notes.index(note)] = self.new()
 
-    def values_for(self, note: Note) -> dict[str, int]:
+    def value(self) -> int:
+        """One that nobody has given before."""
         value = next(self.values)
+        self.given_at[value] = self.harness.tick()
+        return value
+
+    def values_for(self, note: Note) -> dict[str, int]:
+        value = self.value()
         self.edited[id(note)] = note, value
         self.writer[value] = id(note)
         return {"n": value}
@@ -239,10 +247,11 @@ class Simulation:
 
     def patch_fields(self, note: Note) -> None:
         self.edit(note)
-        self.accept(note, lambda: note.save(self.values_for(note), update_fields=["n"]))
+        names = self.random.choice((["n"], ["text"], ["n", "text"]))
+        self.accept(note, lambda: note.save(self.values_for(note), update_fields=names))
 
     def edit(self, note: Note) -> None:
-        note.text = next(self.values)
+        note.text = self.value()
 
     def delete(self, note: Note) -> None:
         self.accept(note, note.delete)
@@ -433,6 +442,7 @@ class Simulation:
             excused = address in self.discarded or (address in self.refreshed and not certain)
             if note.n != value and not excused and self.writer.get(note.n, address) == address:
                 yield f"V13: {note} has lost the edit {value}"
+        yield from self.overwritten()
         most = self.backend.lane.max_in_flight
         flying: list[Attempt] = []
         settled = {one.save: one.tick for one in history.endings}
@@ -456,6 +466,38 @@ class Simulation:
                 failed = one.outcome in (Outcome.FAILED, Outcome.ABANDONED) and one.save.attempts
                 if failed and not save.passes_halt and one.settled not in halted:
                     yield f"V2: {save} has not halted its chain"
+
+    def overwritten(self) -> Iterable[str]:
+        """Where there are versions, no value of a stranger is overwritten by one that was given before it was known."""
+        rule = self.kind.__dict__["__chained_binding__"].on_conflict
+        excused = self.updated or self.twins or self.refreshed or self.discarded
+        if self.capability != "FENCED" or rule is OnConflict.OVERWRITE or excused:
+            return
+        effects = sorted(
+            ((tick, one) for one in self.backend.ledger for tick in one.applied), key=lambda effect: effect[0]
+        )
+        latest: dict[tuple[Any, str], tuple[int, bool]] = {}
+        for tick, one in effects:
+            operation = one.operation
+            stranger = operation.id.startswith("stranger ")
+            if operation.method not in (Method.UPDATE, Method.PATCH):
+                continue
+            for name in ("n", "text"):
+                if operation.method is Method.PATCH and name not in operation.changed:
+                    continue
+                value = operation.values[name]
+                theirs, foreign = latest.get((operation.identity, name), (value, False))
+                if foreign and not stranger and value != theirs and operation.version is not None:
+                    seen = [
+                        other.ended
+                        for other in self.backend.ledger
+                        if other._answer is not None
+                        and (other._answer.values or {}).get(name) == theirs
+                        and other.ended
+                    ]
+                    if min(seen, default=math.inf) > self.given_at.get(value, 0):
+                        yield f"V3: {name}={value} of {operation.id} is applied at {tick}, over {theirs} that nobody had seen"
+                latest[operation.identity, name] = value, stranger
 
 
 def _model_name(model: type) -> str:

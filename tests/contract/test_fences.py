@@ -106,3 +106,13 @@ def test_a_delete_after_a_doubt(chained: Harness, applied: bool) -> None:
     give_up_on(chained, basket, applied=applied)
     assert basket.delete().exception() is None
     assert chained.backend.stored("baskets") == {}
+
+
+@pytest.mark.parametrize("patch", [False, True])
+def test_a_delete_does_not_remove_what_others_have_added(chained: Harness, patch: bool) -> None:
+    """On top of our own write somebody else has changed something else, which nobody here has seen: that is a conflict."""
+    basket = stored(chained)
+    give_up_on(chained, basket, applied=True, patch=patch)
+    somebody_else_writes(chained, basket, total=9)
+    assert isinstance(basket.delete().exception(), Conflict)
+    assert chained.backend.stored("baskets")[basket.id]["total"] == 9

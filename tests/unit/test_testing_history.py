@@ -196,9 +196,13 @@ def test_v3_versions() -> None:
     check(then(other), "V3", then(known), then(None, unfenced=True), then(None, object=2))
     check(then(None), "V3", dataclasses.replace(then(None), guarantee=ONCE))
     lost = [save(1), save(2, outcome=ABANDONED), save(3)]
-    attempts = [first, sent(2, 20, version=known, applied=(), **LOST), sent(3, 30)]
-    forgotten = history(lost, attempts, [end(1, 13), end(2, 23, ABANDONED), end(3, 33)], guarantee=FENCED)
-    check(forgotten, "V3", dataclasses.replace(forgotten, attempts=(*attempts[:2], sent(3, 30, version=known))))
+
+    def after_a_doubt(version: int | None, **more: Any) -> History:
+        attempts = [first, sent(2, 20, version=known, applied=(), **LOST), sent(3, 30, version=version)]
+        saves = [*lost[:2], save(3, **more)]
+        return history(saves, attempts, [end(1, 13), end(2, 23, ABANDONED), end(3, 33)], guarantee=FENCED)
+
+    check(after_a_doubt(None), "V3", after_a_doubt(known), after_a_doubt(None, unfenced=True))
 
 
 def test_v3_the_version_that_was_read_after_a_conflict() -> None:
@@ -230,6 +234,32 @@ def test_v4() -> None:
     )
     check(history([replaced, save(2)], [other], superseded), "V4")
     check(history([replaced, save(2, named=frozenset({"n"}))], [other], superseded), "V4")
+
+
+def test_v4_nothing_is_left_out() -> None:
+    """What was named is sent, also what a replaced save had named; a full save sends everything. After a conflict, who knows."""
+    part = {"values": {"n": 1, "m": 1}, "verb": "patch"}
+    named = save(1, **part, named=frozenset({"n", "m"}))
+    patch = sent(1, 10, method=Method.PATCH)
+
+    def then(first: Save, *more: Save, attempt: Attempt = patch) -> History:
+        ends = [end(1, 13, Outcome.SUPERSEDED if first.replaced else SAVED), *(end(2, 13) for _ in more)]
+        return history([first, *more], [attempt], ends)
+
+    check(then(named), "V4", then(save(1, **part)), then(save(1, **part, named=frozenset({"n"}))))
+    check(then(save(1, values={"n": 1, "m": 1})), "V4")
+    replaced = dataclasses.replace(named, replaced=True, ended_as="s2", outcome=Outcome.SUPERSEDED)
+    newer = save(2, verb="patch", named=frozenset({"n"}))
+    check(then(replaced, newer, attempt=sent(2, 10, method=Method.PATCH)), "V4")
+    both = sent(2, 10, method=Method.PATCH, values={"n": 2, "m": 1})
+    assert violations(then(replaced, newer, attempt=both)) == []
+    refused = sent(1, 10, applied=(), error="Conflict", method=Method.PATCH, values={"n": 1, "m": 1})
+    conflict = [
+        dataclasses.replace(named, ended_as="s2", outcome=Outcome.SUPERSEDED),
+        save(2, instead_of="s1", values=None),
+    ]
+    decided = sent(2, 20, method=Method.PATCH, values={"n": 1})
+    assert violations(history(conflict, [refused, decided], [end(1, 13, Outcome.SUPERSEDED), end(2, 23)])) == []
 
 
 def test_v5_and_v15() -> None:
@@ -335,6 +365,29 @@ def test_v12() -> None:
         dataclasses.replace(FINE, known=(wrong,), saves=tuple(beside)),
         given_up,
     )
+
+
+def test_v12_what_was_saved_last() -> None:
+    """It is what is stored, but for what was not named, what another save gives, and what the backend has said itself."""
+    changed = Known(object=1, record=1, base={"n": 9}, stored={"n": 9})
+
+    def then(last: Save, **more: Any) -> History:
+        attempts = [sent(1, 10), sent(2, 20, **more)]
+        return history([save(1), last], attempts, [end(1, 13), end(2, 23)], finished=True, known=(changed,))
+
+    by_hand = save(2, by_hand=True, tick=15)
+    check(
+        then(save(2)),
+        "V12",
+        then(save(2), answered={"n": 9}),
+        then(save(2, filled=frozenset({"n"}))),
+        then(by_hand),
+    )
+    failed = [save(1), save(2, outcome=Outcome.FAILED)]
+    attempts = [sent(1, 10), sent(2, 20, applied=(), error="Rejected")]
+    ends = [end(1, 13), end(2, 23, Outcome.FAILED)]
+    believed = Known(object=1, record=1, base={"n": 2}, stored={"n": 1})
+    check(history(failed, attempts, ends, finished=True, known=(believed,)), "V12")
 
 
 def test_v14_one_create() -> None:

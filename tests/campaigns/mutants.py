@@ -414,7 +414,7 @@ def _(right: Any) -> Any:
     return resume
 
 
-@mutant("skip() leaves the halt", "PLAIN", "V15", Machine, "lift")
+@mutant("skip() leaves the halt", "PLAIN", "V10|V15", Machine, "lift")
 def _(right: Any) -> Any:
     return lambda self, chain: []
 

@@ -438,8 +438,15 @@ class Simulation:
         # each write again, and nothing was given up.
         certain = self.capability in ("TRANSACTIONAL", "IDEMPOTENT") and not self.twins
         certain = certain and not any(one.outcome is Outcome.ABANDONED for one in history.endings)
+        # After a conflict, too, it is asked what is stored.
+        asked = {
+            flight.operation.id.partition("-read-")[0]
+            for flight in self.backend.ledger
+            if "-read-" in flight.operation.id
+        }
+        read = self.refreshed | {id(save.model) for save in self.harness.recorder.placed if save.id in asked}
         for address, (note, value) in self.edited.items():
-            excused = address in self.discarded or (address in self.refreshed and not certain)
+            excused = address in self.discarded or (address in read and not certain)
             if note.n != value and not excused and self.writer.get(note.n, address) == address:
                 yield f"V13: {note} has lost the edit {value}"
         yield from self.overwritten()

@@ -203,19 +203,28 @@ def _hand_over(save: SaveHandle[Any]) -> Merged:
     theirs, successor.theirs = successor.theirs, None
     if theirs is None:
         return Merged()
-    base = known(save) or {}
-    unseen = {
-        name: base.get(name, MISSING)
-        for name, value in theirs.values.items()
-        if not same(value, base.get(name, MISSING)) and not same(value, operation.values.get(name, MISSING))
-    }
-    one = facts.last
-    while one is not None and one is not successor and one.operation is None and one.became is None:
-        one.unseen = {**unseen, **one.unseen}
-        one = one.before
-    about = {**base, **sent_by(save)}  # of a delete, nothing: what the object holds may never have been stored
+    _note_unseen(save, theirs.values, successor)
+    about = {
+        **(known(save) or {}),
+        **sent_by(save),
+    }  # of a delete, nothing: what the object holds may never have been stored
     facts.confirm({}, theirs.values, theirs.version)
     return _give(save, about, theirs.taken, theirs.values)
+
+
+def _note_unseen(save: SaveHandle[Any], stored: Snapshot, until: SaveHandle[Any]) -> None:
+    """Tell those that wait behind `until` what others have changed, which nobody had seen when they were called."""
+    base, operation = known(save) or {}, save.operation
+    assert operation is not None
+    unseen = {
+        name: base.get(name, MISSING)
+        for name, value in stored.items()
+        if not same(value, base.get(name, MISSING)) and not same(value, operation.values.get(name, MISSING))
+    }
+    one = save.facts.last
+    while one is not None and one is not until and one.operation is None and one.became is None:
+        one.unseen = {**unseen, **one.unseen}
+        one = one.before
 
 
 def known(save: SaveHandle[Any]) -> Snapshot | None:
@@ -263,6 +272,9 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         understood = {**parts, **understood}
         about = {**about, **{name: save.snapshot.get(name, MISSING) for name in parts}}
     answered = {name: adapter.plain(model_type, name, value) for name, value in understood.items()}
+    found, save.theirs = save.theirs, None
+    if found is not None:
+        _note_unseen(save, found.values, save)
     save.became = became(operation.values, about, answered)
     facts.confirm(sent, answered, save.answer.version)
     if save.discard:

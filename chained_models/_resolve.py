@@ -66,7 +66,7 @@ def resolve(save: SaveHandle[Any], conflict: Conflict) -> Generator[Call, Any, A
         if theirs is None:
             return Answer()  # it is not there any more: that is what was wanted
         if save.doubted and _is_ours(save, theirs):
-            save.understood = theirs.taken
+            save.understood, save.theirs = theirs.taken, theirs
             return Answer(version=theirs.version)
     if not again:
         raise conflict

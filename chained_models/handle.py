@@ -67,7 +67,7 @@ class SaveHandle(Handle[T]):
     unconditional = False
     """Whether it is sent without a version, to overwrite what is there."""
     theirs: Theirs | None = None
-    """What was found stored, and is to be merged before this save is sent."""
+    """What was found stored: after a conflict with its own write; or, of one that goes on after a conflict, to be merged first."""
     unseen: Snapshot = MappingProxyType({})
     """What others changed after the snapshot was taken, found out by a save in front: name to the value before that."""
 

@@ -116,3 +116,16 @@ def test_a_delete_does_not_remove_what_others_have_added(chained: Harness, patch
     somebody_else_writes(chained, basket, total=9)
     assert isinstance(basket.delete().exception(), Conflict)
     assert chained.backend.stored("baskets")[basket.id]["total"] == 9
+
+
+def test_behind_our_own_write_nothing_unseen_is_overwritten(chained: Harness) -> None:
+    """A conflict that turns out to be with ourselves may show what others have changed: who was called before is told."""
+    basket = stored(chained)
+    chained.backend.lose(times=1)
+    first = basket.save({"n": 1}, patch=True)
+    second = basket.save({"total": 5}, patch=True)
+    somebody_else_writes(chained, basket, total=9)
+    chained.run_until_idle()
+    assert first.outcome is Outcome.SAVED
+    assert isinstance(second.exception(), Conflict)
+    assert chained.backend.stored("baskets")[basket.id] == {"id": basket.id, "name": "a", "n": 1, "total": 9}

@@ -204,10 +204,8 @@ def _hand_over(save: SaveHandle[Any]) -> Merged:
     if theirs is None:
         return Merged()
     _note_unseen(save, theirs.values, successor)
-    about = {
-        **(known(save) or {}),
-        **sent_by(save),
-    }  # of a delete, nothing: what the object holds may never have been stored
+    # Of a delete nothing was sent: what the object holds may never have been stored.
+    about = {**(known(save) or {}), **sent_by(save)}
     facts.confirm({}, theirs.values, theirs.version)
     return _give(save, about, theirs.taken, theirs.values)
 

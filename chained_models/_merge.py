@@ -19,6 +19,10 @@ from .protocols import Adapter, Origin
 __all__ = ["Facts", "Merged", "assign_answer", "became"]
 
 
+MOST_UNSURE = 8
+"""So many of the latest abandoned saves are known again in what is stored; an older one is taken for somebody else's."""
+
+
 class Facts:
     """What one object knows of one backend. Kept beside the object, never in it.
 
@@ -136,7 +140,7 @@ class Facts:
             wanted: What it wanted to change, if it was versioned.
         """
         if wanted is not None:
-            self.unsure = (*self.unsure, (wanted, {**(self.base or {}), **carried}))
+            self.unsure = (*self.unsure, (wanted, {**(self.base or {}), **carried}))[-MOST_UNSURE:]
         self.in_doubt = self.in_doubt.union(carried)
         if self.base is not None:
             self.base = without(self.base, carried)

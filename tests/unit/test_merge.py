@@ -117,6 +117,15 @@ def test_forget() -> None:
     assert facts.unsure == (({}, {"id": 7}), ({"total": 4}, {"id": 7, "total": 4}))
 
 
+def test_doubts_do_not_pile_up() -> None:
+    """However many saves of one object are abandoned, no more than the latest few are kept."""
+    facts = Facts(None)
+    facts.confirm({"total": 0}, {}, 1)
+    for total in range(1_000):
+        facts.forget({"total": total}, {"total": total})
+    assert [wanted["total"] for wanted, _ in facts.unsure] == list(range(992, 1_000))
+
+
 def test_what_is_in_doubt_stays_so() -> None:
     """Until it is confirmed or declared: also where the model's own library takes it for stored."""
     facts = Facts(None)

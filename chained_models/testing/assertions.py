@@ -44,7 +44,9 @@ def assert_all_settled(source: Harness) -> None:
 
     Raises:
         AssertionError: Some have not; each with the reason.
+        UsageError: It is no harness.
     """
+    _check_harness(source)
     left = source.leftovers()
     if left:
         raise AssertionError(_message([f"V15: {one}" for one in left], history_of(source)))
@@ -58,7 +60,9 @@ def assert_nothing_lost(source: Harness) -> None:
 
     Raises:
         AssertionError: Something is lost; with the attempts.
+        UsageError: It is no harness.
     """
+    _check_harness(source)
     _assert(source, "V4", "V5", "V7", "V8", "V9", "V14")
 
 
@@ -116,6 +120,11 @@ def _check_seen(source: Harness | ScriptedBackend) -> None:
         raise UsageError(
             "no attempt is seen here, so this would never fail: only a ScriptedBackend tells what was sent, and when"
         )
+
+
+def _check_harness(source: object) -> None:
+    if not isinstance(source, Harness):
+        raise UsageError(f"a harness (the fixture chained) knows what was accepted, a {type(source).__name__} does not")
 
 
 def _assert(source: Harness | ScriptedBackend, *ids: str) -> None:

@@ -296,3 +296,10 @@ def test_a_mapper_that_counts_versions(guarantee: Guarantee) -> None:
         assert (stale.outcome is Outcome.FAILED) is bool(guarantee & Guarantee.FENCED)
         assert_order(chained)
         assert_nothing_lost(chained)
+
+
+@pytest.mark.parametrize("check", [assert_all_settled, assert_nothing_lost])
+def test_a_backend_does_not_know_what_was_accepted(check: Any) -> None:
+    """What only a harness can tell is not said to be well."""
+    with pytest.raises(UsageError, match="harness"):
+        check(ScriptedBackend())

@@ -561,7 +561,7 @@ def _(right: Any) -> Any:
     return lambda older, newer: older.facts is newer.facts and older.outcome is None
 
 
-@mutant("a full queue drops the oldest", "PLAIN", "V5", Records, "_refuse_too_many")
+@mutant("a full queue drops the oldest", "PLAIN", "V5|KeyError", Records, "_refuse_too_many")
 def _(right: Any) -> Any:
     def refuse(self: Any, save: Any, chain: Any) -> None:
         if len(chain.saves) >= 3 and save.binding.binding.max_pending == 3:

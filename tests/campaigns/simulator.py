@@ -153,8 +153,6 @@ class Simulation:
         self.twins = 0
         self.writer: dict[int, int] = {}
         """Who has given `n` which value. An object may get to know of what another one, or another program, has written."""
-        self.given_at: dict[int, int] = {}
-        """When the user gave which value."""
         self.lane_holds: list[list[int]] = []
         self.updated = self.lifted = False
         self.depth = 3
@@ -222,9 +220,7 @@ class Simulation:
 
     def value(self) -> int:
         """One that nobody has given before."""
-        value = next(self.values)
-        self.given_at[value] = self.harness.tick()
-        return value
+        return next(self.values)
 
     def values_for(self, note: Note) -> dict[str, int]:
         value = self.value()
@@ -475,7 +471,7 @@ class Simulation:
                     yield f"V2: {save} has not halted its chain"
 
     def overwritten(self) -> Iterable[str]:
-        """Where there are versions, no value of a stranger is overwritten by one that was given before it was known."""
+        """Where there are versions, no save that was called before a stranger's value was known overwrites it."""
         rule = self.kind.__dict__["__chained_binding__"].on_conflict
         excused = self.updated or self.twins or self.refreshed or self.discarded
         if self.capability != "FENCED" or rule is OnConflict.OVERWRITE or excused:
@@ -483,6 +479,7 @@ class Simulation:
         effects = sorted(
             ((tick, one) for one in self.backend.ledger for tick in one.applied), key=lambda effect: effect[0]
         )
+        placed = {one.save.id: one for one in self.harness.recorder.placed.values()}
         latest: dict[tuple[Any, str], tuple[int, bool]] = {}
         for tick, one in effects:
             operation = one.operation
@@ -502,7 +499,10 @@ class Simulation:
                         and (other._answer.values or {}).get(name) == theirs
                         and other.ended
                     ]
-                    if min(seen, default=math.inf) > self.given_at.get(value, 0):
+                    called = placed[operation.id]
+                    while called.instead_of is not None:  # after a conflict it goes on for that one
+                        called = placed[called.instead_of]
+                    if min(seen, default=math.inf) > called.tick:
                         yield f"V3: {name}={value} of {operation.id} is applied at {tick}, over {theirs} that nobody had seen"
                 latest[operation.identity, name] = value, stranger
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from .campaigns.campaign import add_options
+from .campaigns.campaign import TOLD, add_options
 
 pytest_plugins = ["pytester"]
 
@@ -26,3 +26,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """A bigger campaign has the machine for itself, and starts processes of its own."""
     if config.getoption("--campaign") != "quick":
         config.option.numprocesses = 0
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What each campaign has done. Here, for where the tests run in other processes the folder of the campaigns is not looked at."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    properties = [
+        pair for report in reports if getattr(report, "when", "") == "call" for pair in report.user_properties
+    ]
+    lines = [line for name, line in properties if name == TOLD]
+    if lines:
+        terminalreporter.section("campaigns")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

@@ -20,6 +20,9 @@ LEVELS = ("quick", "nightly", "release")
 FOUND = Path(__file__).with_name("seeds.json")
 """Every seed that ever failed, by campaign; they are played again in every run, first."""
 
+TOLD = "campaign"
+"""The property of a test's report that holds its figures."""
+
 CHUNK = 500
 """So many seeds are given to a process at a time, unless each of them takes long."""
 

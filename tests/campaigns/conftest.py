@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .campaign import Campaign, first_seed
+from .campaign import TOLD, Campaign, first_seed
 
-_TOLD = "campaign"
 _seed = pytest.StashKey[int]()
 
 
@@ -31,17 +30,4 @@ def campaign(request: pytest.FixtureRequest) -> Campaign:
 
 
 def told(item: pytest.Item, line: str) -> None:
-    item.user_properties.append((_TOLD, line))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What each campaign has done."""
-    reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    properties = [
-        pair for report in reports if getattr(report, "when", "") == "call" for pair in report.user_properties
-    ]
-    lines = [line for name, line in properties if name == _TOLD]
-    if lines:
-        terminalreporter.section("campaigns")
-        for line in sorted(lines):
-            terminalreporter.write_line(line)
+    item.user_properties.append((TOLD, line))

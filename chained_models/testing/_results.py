@@ -87,6 +87,7 @@ class Results(Lookup):
         applied: dict[str, int] = {}
         effects = sorted((tick, n) for n, one in enumerate(self.history.attempts) for tick in one.applied)
         latest: dict[int, tuple[int, str]] = {}
+        gone: set[int] = set()
         for tick, n in effects:
             attempt = self.history.attempts[n]
             save = self.saves.get(attempt.save)
@@ -101,6 +102,9 @@ class Results(Lookup):
                     )
                 continue  # where that may happen, what comes late may also come out of order
             applied[attempt.key] = tick
+            if attempt.method is Method.DELETE and save.record in gone:
+                continue
+            (gone.add if attempt.method is Method.DELETE else gone.discard)(save.record)
             # What nobody waited for any more may come at any time, unless its version keeps it off.
             if save.moved or not (save.outcome in (Outcome.SAVED, None) or (fenced and attempt.version is not None)):
                 continue

@@ -647,3 +647,16 @@ def test_a_backend_that_was_made_to_forget_promises_no_less_than_it_can(row: typ
         assert len(chained.backend.applied) == 2
         assert not history_of(chained).remembers
         assert not violations(history_of(chained))
+
+
+def test_v3_a_delete_of_what_is_gone() -> None:
+    """One that nobody waited for any more, and that finds nothing, has no effect that could be out of order."""
+    saves = [save(1, outcome=ABANDONED), save(2)]
+    attempts = [
+        dataclasses.replace(sent(1, 10, 40, applied=(30,), version=1), method=Method.DELETE),
+        dataclasses.replace(sent(2, 20, version=1), method=Method.DELETE),
+    ]
+    late = history(saves, attempts, [end(1, 15, ABANDONED), end(2, 23)], guarantee=FENCED)
+    assert violations(late) == []
+    changed = dataclasses.replace(attempts[0], method=Method.UPDATE)
+    check(dataclasses.replace(late, attempts=(changed, sent(2, 20, version=1))), "V3", late)

@@ -135,7 +135,6 @@ class Backend(Protocol):
     attempts are accepted. What it returns is ignored; if it raises, or takes longer than an attempt may, the lane is
     paused. It is called outside the lane, in the place where `execute` is, at most once at a time in each dispatcher,
     and must not wait for saves of its own.
-    called at a `save()`, raise what could never work; ``lane``, a :class:`~chained_models.Lane`.
 
     ``verify(operation)``, called after an InDoubt create if the backend is neither IDEMPOTENT nor TRANSACTIONAL, says
     whether it was applied: True, or the :class:`~chained_models.Answer` or mapping that the create would have given; False

@@ -117,16 +117,19 @@ class Announcer:
 
     def listened_to(self, save: Handle[Any]) -> bool:
         """Whether somebody may be called when this save has ended."""
-        return (
-            bool(events.everywhere)
-            or save.receivers is not None
-            or bool(save._done_callbacks)
-            or any(hasattr(type(save.subject), method) for method in _METHODS.values())
-            or not self.here(save)
-        )
+        return save.calls_back or not self.here(save) or self.hears(save)
 
     @staticmethod
-    def _receivers(name: EventName, save: Handle[Any]) -> list[Receiver]:
+    def hears(save: Handle[Any]) -> bool:
+        """Whether there may be receivers of any event of this save; False is certain."""
+        if events.everywhere.any or save.receivers is not None:
+            return True
+        kind = type(save.subject)
+        return getattr(kind, "on_sync", None) is not None or getattr(kind, "on_error", None) is not None
+
+    def _receivers(self, name: EventName, save: Handle[Any]) -> list[Receiver]:
+        if name != "congested" and not self.hears(save):
+            return []
         subject = save.subject
         receivers = list(events.everywhere.of(name, subject))
         if name == "congested" and (on_congested := save.port.lane.lane.on_congested) is not None:

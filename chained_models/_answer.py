@@ -163,33 +163,36 @@ def heir(save: SaveHandle[Any]) -> SaveHandle[Any]:
     """A new save of the same object, by the same rules, for whoever takes the place of `save`."""
     one = SaveHandle(
         save._host,
-        work=save.work,
-        model=save.model,
-        verb=save.verb,
-        port=save.port,
-        backend=save.backend,
-        record=save.record.current(),
-        facts=save.facts,
-        binding=save.binding,
-        policy=save.policy,
-        timeout=save.timeout,
-        on_failure=save.on_failure,
-        context=save.context.copy(),
-        delivery=save.delivery,
+        save.work,
+        save.model,
+        save.verb,
+        save.port,
+        save.backend,
+        save.facts,
+        save.binding,
+        save.timeout,
+        save.context.copy(),
+        save.delivery,
     )
-    for fact in (
-        "snapshot",
-        "update_fields",
-        "always",
-        "slots",
-        "discard",
-        "doubted",
-        "coalesce",
-        "on_conflict",
-        "own",
-    ):
+    one.record = save.record.current()
+    for fact in _INHERITED:
         setattr(one, fact, getattr(save, fact))
     return one
+
+
+_INHERITED = (
+    "always",
+    "coalesce",
+    "discard",
+    "doubted",
+    "on_conflict",
+    "on_failure",
+    "own",
+    "policy",
+    "slots",
+    "snapshot",
+    "update_fields",
+)
 
 
 def _hand_over(save: SaveHandle[Any]) -> Merged:

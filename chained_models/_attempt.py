@@ -20,17 +20,17 @@ from .exceptions import BackendError, BaseUnknown, Conflict, Gone, IdentityChang
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
 from .policies import OnConflict
-from .protocols import Call
+from .protocols import Call, Execution
 
 __all__ = ["execute"]
 
 
-def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) -> Generator[Call, Any, Answer]:
     """Carry out one attempt; returns the answer, which is also understood.
 
     Args:
         save: The save; its operation is made at the first attempt.
-        announce: Called just before the backend is.
+        announce: Called with it just before the backend is.
     """
     operation = save.operation
     if save.orphaned is not None:
@@ -48,7 +48,6 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
             except Exception as error:
                 raise Rejected(f"{save} cannot be encoded, so nothing was sent: {type(error).__name__}") from error
         save.operation = operation
-        save.method = operation.method
         save.before = None  # Not earlier: what never gets to be sent passes on what the save in front of it became.
     save.record.current().sent(operation.method)
     operation.attempt = save.attempts
@@ -74,14 +73,14 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
     return answer
 
 
-def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[SaveHandle[Any]], None]) -> Generator[Call, Any, Answer]:
     """Have it carried out."""
     clash = unseen_clash(save)
     if clash is not None:
         raise clash
-    announce()
+    announce(save)
     try:
-        return as_answer((yield partial(save.backend.execute, operation), operation.timeout))
+        return as_answer((yield Execution(save.backend, operation), operation.timeout))
     except Gone:
         if operation.method is not Method.DELETE:
             raise

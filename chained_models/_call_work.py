@@ -34,6 +34,8 @@ class _TimeOver(InDoubt):
 class CallWork:
     """The :class:`~chained_models._work.Work` of calls, and how they are accepted."""
 
+    tells_idle = True
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -188,6 +190,10 @@ class CallWork:
         """The chain that it halted."""
         return chain.key
 
+    def id_of(self, seq: int) -> str:
+        """The id of the call of that number."""
+        return self._engine.ledger.id_of(seq)
+
     def accepted(self, save: CallHandle[Any]) -> None:
         """Nothing is counted."""
 
@@ -200,10 +206,10 @@ class CallWork:
         """None."""
         return Guarantee.PLAIN
 
-    def attempt(self, save: CallHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer | None]:
+    def attempt(self, save: CallHandle[Any], announce: Callable[[Any], None]) -> Generator[Call, Any, Answer | None]:
         """Call the worker, or the item itself."""
         token, manual, together = save.token, save.manual, (save, *save.riders)
-        announce()
+        announce(save)
         arguments: list[Any] = [] if save.alone else [[one.item for one in together] if save.listed else save.item]
         if manual:
             arguments.append(Turn(save, token))

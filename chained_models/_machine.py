@@ -25,13 +25,13 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from ._chains import Chain, Effect, Idle, Save, Settled, Start, Wake, time_left
+from ._chains import Chain, Effect, Idle, Save, Settled, Start, Together, Wake, time_left
 from ._lane import LaneState, Renew
 from ._scheduler import Scheduler
 from ._states import INPUTS, Input, SaveState
 from .policies import Outcome, Ruling, Verdict
 
-__all__ = ["Chain", "Effect", "Idle", "Machine", "Save", "Settled", "Start", "Wake", "time_left"]
+__all__ = ["Chain", "Effect", "Idle", "Machine", "Save", "Settled", "Start", "Together", "Wake", "time_left"]
 
 
 class Machine(Scheduler):
@@ -220,15 +220,18 @@ class Machine(Scheduler):
         save.doubted = outcome is Outcome.ABANDONED
         return self._settle(save, INPUTS[outcome], halt=halt)
 
-    def released(self, chain: Chain) -> list[Effect]:
-        """The receivers of a settled save have run: when those of all that settled with it have, the next one may start."""
-        chain.telling -= 1
-        if chain.telling:
+    def released(self, *chains: Chain) -> list[Effect]:
+        """The receivers of a settled save of each of these have run: when all of a chain's have, its next one may start."""
+        free: list[Chain] = []
+        for chain in chains:
+            chain.telling -= 1
+            if not chain.telling:
+                chain.finishing = None
+                free.append(chain)
+        if not free:
             return []
-        chain.finishing = None
-        effects = self._offer(chain)
-        if not chain.saves and not chain.paused and chain.halted is None:
-            effects.append(Idle(chain))
+        effects = self._offer(*free)
+        effects += [Idle(one) for one in free if not one.saves and not one.paused and one.halted is None]
         return effects
 
     # Verbs

@@ -21,7 +21,7 @@ __all__ = ["ModelWork"]
 
 logger = logging.getLogger("chained_models")
 
-_PASSED_ON = ("idempotency_key", "operation", "method", "force_insert", "moves", "unseen", "unconditional")
+_PASSED_ON = ("operation", "force_insert", "moves", "unseen", "unconditional")
 
 
 class ModelWork(Records):
@@ -35,7 +35,7 @@ class ModelWork(Records):
             logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
             return Guarantee.PLAIN
 
-    def attempt(self, save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+    def attempt(self, save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) -> Generator[Call, Any, Answer]:
         """One attempt, as steps."""
         return _attempt.execute(save, announce)
 
@@ -63,6 +63,7 @@ class ModelWork(Records):
         successor = heir(save)
         for fact in _PASSED_ON:
             setattr(successor, fact, getattr(save, fact))
+        successor.key_given = save.idempotency_key
         successor.after = again(save.after)
         successor.slots = {name: (latest(giver), about) for name, (giver, about) in save.slots.items()}
         succeed(successor, save)

@@ -19,6 +19,8 @@ class Verb(Enum):
     DELETE = "delete"
     REFRESH = "refresh"
 
+    __hash__ = object.__hash__
+
 
 class Life(Enum):
     """Where the stored thing is in its life, as far as we know."""
@@ -31,6 +33,8 @@ class Life(Enum):
     """Stored."""
     DELETED = "deleted"
     """Removed, by us."""
+
+    __hash__ = object.__hash__
 
 
 class Record:

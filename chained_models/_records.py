@@ -30,11 +30,31 @@ __all__ = ["Records"]
 class Records:
     """The records of one dispatcher's models."""
 
+    tells_idle = False
+
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._machine = ledger.machine
 
     # Accepting
+
+    def enter(
+        self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool
+    ) -> tuple[SaveHandle[Any], list[Effect]]:
+        """Let the save, which has its snapshot, take its place in line; the arguments are those of :meth:`reserve`.
+
+        Returns:
+            The save, or the accepted delete, if this is another one; and the effects.
+        """
+        earlier = self.reserve(save, key, identity, stored=stored)
+        if earlier is not None:
+            return earlier, []
+        if not save.passes_halt:
+            facts = save.facts
+            save.before, facts.last = facts.last, save
+            if facts.given:
+                save.given, facts.given = facts.given, {}
+        return save, self.fill(save)
 
     def reserve(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> SaveHandle[Any] | None:
         """Take the save's place in line.
@@ -61,13 +81,14 @@ class Records:
         if not record.unsettled and not self._halts(record):
             record.chain_key = record if key is None else key
         chain = self._machine.chains.get(record.chain_key)
-        refuse_own_chain(save, record.chain_key)
+        if save.after:
+            refuse_own_chain(save, record.chain_key)
         # Not one that waits itself: in front, it would keep back what those it waits for may be waiting for.
-        save.passes_halt = (
-            save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after
-        )
-        options = self._machine.options.of(record.chain_key)
-        save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
+        if save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after:
+            save.passes_halt = True
+        coalesce = self._machine.options.of(record.chain_key).get("coalesce", save.binding.binding.coalesce)
+        if coalesce is not Coalesce.EVERY:
+            save.coalesce = coalesce
         if chain is not None and not save.passes_halt:
             self._refuse_too_many(save, chain)
         self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
@@ -156,6 +177,10 @@ class Records:
 
     # The lock's side of Work
 
+    def id_of(self, seq: int) -> str:
+        """The id of the save of that number."""
+        return self._ledger.id_of(seq)
+
     def judge(
         self,
         save: SaveHandle[Any],
@@ -204,7 +229,6 @@ class Records:
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""
         record = save.record.current()
-        save.idempotency_key = save.idempotency_key or save.id  # a retry by hand brings its own
         record.unsettled += 1
         record.patches += save.verb is Verb.PATCH
         save.facts.unsettled += 1

@@ -169,8 +169,8 @@ class Bound:
         Raises:
             InvalidIdentity: It cannot be compared (it is not hashable).
         """
-        parts = [self.adapter.peek(model, name) for name in self.model.identity]
-        return as_identity(parts)
+        peek, names = self.adapter.peek, self.model.identity
+        return as_identity([peek(model, names[0])] if len(names) == 1 else [peek(model, name) for name in names])
 
     def ordering_key(self, port: object, model: Any) -> Any:
         """The key of the chain that the user's choice puts `model` in, among the chains of `port`; None without a choice.

@@ -57,6 +57,10 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
     if save.verb is Verb.DELETE:
         answer.identity = None
         return
+    if answer.values is None and answer.identity is None:  # "accepted, nothing new"
+        operation = save.operation
+        answer.identity = operation.identity if operation is not None and operation.method is Method.CREATE else None
+        return
     values = fitting(save, answer)
     if values is not None:
         save.understood = values
@@ -106,7 +110,7 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
                 facts.forget(sent_by(save), wanted_by(save) if save.operation.version is not None else None)
-                if save.binding.adapter.version_name(save.binding.model.type) is not None:
+                if save.binding.versioned:
                     facts.version = None  # it stands in the model itself, where nothing but a refresh can put it right
             if facts.last is save:
                 facts.last = None
@@ -132,6 +136,8 @@ def carried_values(save: SaveHandle[Any]) -> Snapshot:
     Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
     may be many. The links are cut on the way, so that one handle does not keep a thousand others.
     """
+    if save.before is None and not save.moves:
+        return save.snapshot
     line = [save]
     while (before := line[-1].before) is not None and before.became is None:
         line.append(before)

@@ -73,10 +73,11 @@ def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) 
     return answer
 
 
-def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[SaveHandle[Any]], None]) -> Generator[Call, Any, Answer]:
+def _sent(
+    save: SaveHandle[Any], operation: Operation, announce: Callable[[SaveHandle[Any]], None]
+) -> Generator[Call, Any, Answer]:
     """Have it carried out."""
-    clash = unseen_clash(save)
-    if clash is not None:
+    if save.unseen and (clash := unseen_clash(save)) is not None:
         raise clash
     announce(save)
     try:
@@ -106,23 +107,23 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
             values = {**values, **bound.parts(identity)}
         elif given != identity:
             raise IdentityChanged(f"{save} carries another identity than the one it is stored under; make a new object")
-    if method in (Method.UPDATE, Method.PATCH):
+    if bound.versioned and (method is Method.UPDATE or method is Method.PATCH):
         check_version(save)
     changed = _changed(save, method, values)
     if method is Method.PATCH and not changed:
         return None
     return Operation(
-        id=save.id,
-        key=str(record),
-        seq=save.seq,
-        model=bound.model.name,
-        method=method,
-        resource=bound.resource,
-        identity=identity,
-        values=values,
-        changed=changed,
-        version=None if save.unconditional else save.facts.version,
-        idempotency_key=save.idempotency_key,
+        save.id,
+        str(record),
+        save.seq,
+        bound.model.name,
+        method,
+        bound.resource,
+        identity,
+        values,
+        changed,
+        None if save.unconditional else save.facts.version,
+        save.idempotency_key,
     )
 
 
@@ -134,8 +135,7 @@ def check_version(save: SaveHandle[Any]) -> None:
     """
     bound: Bound = save.binding
     needless = save.force_insert or save.unconditional or save.on_conflict is OnConflict.OVERWRITE
-    needs = bound.adapter.version_name(bound.model.type) is not None
-    if needs and save.facts.version is None and not needless:
+    if bound.versioned and save.facts.version is None and not needless:
         raise BaseUnknown(
             f"{save.record.current()} has a version column, and it is not known which version is stored; refresh() it "
             "first, say mark_saved(version), or bind the class with on_conflict=OnConflict.OVERWRITE"
@@ -150,6 +150,6 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
             return save.update_fields.intersection(values)
         case Method.UPDATE | Method.PATCH:
             differ = differing(values, save.facts.base)
-            return differ | save.always.intersection(values)
+            return differ | save.always.intersection(values) if save.always else differ
         case Method.DELETE | Method.READ:
             return frozenset()

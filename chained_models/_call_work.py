@@ -176,6 +176,9 @@ class CallWork:
             one.returned = answer.values
         return []
 
+    def landed(self, save: CallHandle[Any], answer: Answer) -> None:
+        """Never."""
+
     def failed(self, save: CallHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         """So have all of a batch."""
         for one in (save, *save.riders):
@@ -229,6 +232,10 @@ class CallWork:
                 raise
             raise _TimeOver(f"it did not end within {seconds:g} s, and was cancelled") from None
         return None if manual else Answer(returned)
+
+    def lands(self, save: CallHandle[Any], answer: Answer) -> bool:
+        """Never: there is a chain to be looked after."""
+        return False
 
     def merge(self, save: CallHandle[Any], outcome: Outcome) -> Merged:
         """Nothing knows of it."""

@@ -179,6 +179,8 @@ class Engine:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
+        if answer is not None and (jobs := self._landed(save, token, answer)) is not None:
+            return following((save,), jobs, None)
         together = (save, *save.riders) if save.riders else (save,)
         if is_open:
             return following(together, self._left_open(save, token), None)
@@ -216,6 +218,22 @@ class Engine:
         with self.deciding as ledger:
             effects = ledger.machine.left_open(save, token)
         return self._carry_out(effects)
+
+    def _landed(self, save: Handle[Any], token: int, answer: Answer) -> Jobs | None:
+        """The plain end: it is saved, there is nobody to be told, and nothing to be assigned. None if it is not so plain."""
+        work = save.work
+        if self.announcer.listened_to(save):
+            return None
+        with work.latch(save):
+            if not work.lands(save, answer):
+                return None
+            with self.deciding as ledger:
+                effects = ledger.landed(save, token, answer)
+        if effects is None:
+            return None
+        save.tell_followers()
+        self.patience.changed()
+        return self._carry_out(effects) if effects or self.vigil.due else []
 
     def _completed(self, ended: Sequence[Ended]) -> Jobs:
         """Attempts have ended: under one passage of the lock, whether it is one or a batch of them."""

@@ -25,6 +25,7 @@ __all__ = ["Handle"]
 logger = logging.getLogger("chained_models")
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 # Guards the moment in which a handle gets its Condition; see Handle._condition. Re-entrant for signal handlers.
 _making = threading.RLock()
@@ -295,13 +296,34 @@ class Handle(Future[T]):
                     else:
                         waiter.add_result(self)
                 audience.condition.notify_all()
-        with _making:  # whoever comes after this finds it settled
-            followers, self._followers = self._followers, None
         interrupts = [] if audience is None else self._call_all(audience.callbacks)
-        if followers:
-            interrupts += self._call_all(followers)
+        interrupts += self._call_followers()
         if interrupts:
             raise interrupts[0]
+
+    def _call_followers(self) -> list[BaseException]:
+        with _making:  # whoever comes after this finds it settled
+            followers, self._followers = self._followers, None
+        return self._call_all(followers) if followers else []
+
+    def settle_unheard(self, move: Callable[[], E]) -> E | None:
+        """For the ledger: end it, in one step with what `move` does, if nobody waits for it; else None, and nothing is done.
+
+        What depends on it is told by :meth:`tell_followers`, which is to be called after that, without the lock.
+        """
+        with _making:
+            if self._audience is not None:
+                return None
+            moved = move()
+            self._result = self.value
+            self._state = _FINISHED
+            return moved
+
+    def tell_followers(self) -> None:
+        """Tell what depends on it that it is settled; an interrupt is kept for later."""
+        if self._followers is not None:
+            for interrupt in self._call_followers():
+                self.interrupt = interrupt
 
     def when_settled(self, call: Callable[[Any], object]) -> None:
         """For what depends on it: call `call` with it when it is settled, at once if it is.

@@ -75,6 +75,25 @@ class Ledger:
 
     # Attempts
 
+    def landed(self, save: Handle[Any], token: int, answer: Answer) -> list[Effect] | None:
+        """An attempt has succeeded, nobody is to be told, and its answer moves nothing but what is known to be stored.
+
+        Then all that follows is one decision: the state, the merge, the handle, and the next attempt, in that order. The
+        object's latch is held.
+
+        Returns:
+            The effects; None if it is not as simple as that after all, and nothing has changed.
+        """
+        machine = self.machine
+        if save.port.credentials.unproven or not machine.is_current(save, token):
+            return None
+        return save.settle_unheard(lambda: self._land(save, token, answer))
+
+    def _land(self, save: Handle[Any], token: int, answer: Answer) -> list[Effect]:
+        effects = self.machine.landed(save, token)
+        save.work.landed(save, answer)
+        return effects
+
     def completed(
         self,
         save: Handle[Any],

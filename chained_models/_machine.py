@@ -126,6 +126,17 @@ class Machine(Scheduler):
         save.wakes = self.now + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
 
+    def landed(self, save: Save, token: int) -> list[Effect]:
+        """The current attempt has succeeded, and there is nobody to be told: :meth:`finished` and :meth:`released` in one."""
+        chain = save.chain
+        assert chain is not None and not save.riders
+        chain.lane.give_back(token)
+        save.token = self._next_token()
+        self._move(save, Input.SUCCEED)
+        del chain.saves[save.place]
+        chain.active = None
+        return self._offer(chain)
+
     def again(self, save: Save, token: int) -> list[Effect] | None:
         """An attempt is over, and wants to be made once more: the same, in the same place, with all its time.
 

@@ -11,6 +11,7 @@ from . import _attempt
 from ._answer import heir, merge, succeed
 from ._dependencies import again, latest
 from ._merge import Merged
+from ._record import Verb
 from ._records import Records
 from .handle import SaveHandle
 from .operation import Answer, Guarantee
@@ -42,6 +43,23 @@ class ModelWork(Records):
     def merge(self, save: SaveHandle[Any], outcome: Outcome) -> Merged:
         """Move the base, the waiting snapshots of the object, and the object itself."""
         return merge(save, outcome)
+
+    def lands(self, save: SaveHandle[Any], answer: Answer) -> bool:
+        """Whether nothing is to be assigned, and nothing waits that is to be moved."""
+        operation = save.operation
+        return (
+            answer.values is None
+            and operation is not None
+            and operation.values is save.snapshot  # nothing was filled in that the object does not have
+            and (save.verb is Verb.SAVE or save.verb is Verb.PATCH)
+            and operation.identity is not None
+            and (answer.identity is None or answer.identity is operation.identity)
+            and save.facts.last is save  # else another snapshot of the object waits
+            and not save.slots
+            and not save.replaced
+            and save.theirs is None
+            and save.binding.adapter.origin(save.model) is None
+        )
 
     def idle(self, save: SaveHandle[Any]) -> None:
         """Nobody else need know."""

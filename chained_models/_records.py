@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ._answer import sent_by
 from ._coalescing import absorb, replaceable
 from ._dependencies import final, latest, refuse_own_chain
 from ._ledger import Ledger, saves_of
@@ -267,6 +268,15 @@ class Records:
             # What the program chose was only a wish; the backend has written it in another way.
             save.port.forget(record, save.binding.model.type)
         return self._identify(save, record, answer.identity)
+
+    def landed(self, save: SaveHandle[Any], answer: Answer) -> None:
+        """It is stored, and what was sent is what is known to be stored."""
+        assert save.operation is not None
+        self.settled(save)
+        save.record.current().confirmed(save.operation.method)
+        save.answer = answer
+        save.facts.confirm(sent_by(save), {}, answer.version)
+        save.facts.last = None
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()

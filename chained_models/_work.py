@@ -34,6 +34,10 @@ class Work(Protocol):
         """It has succeeded; what that brings about for others."""
         ...
 
+    def landed(self, save: Any, answer: Answer) -> None:
+        """It has succeeded, and :meth:`lands`: all that :meth:`saved`, :meth:`settled` and :meth:`merge` would do."""
+        ...
+
     def failed(self, save: Any, error: BaseException, verdict: Verdict) -> list[Effect]:
         """It has failed, or is given up; sets its error, and returns what that brings about for others."""
         ...
@@ -64,6 +68,10 @@ class Work(Protocol):
 
     def attempt(self, save: Any, announce: Callable[[Any], None]) -> Generator[Call, Any, Answer | None]:
         """One attempt, as steps; `announce` is called with it just before the work is done. None: its end will be told later."""
+        ...
+
+    def lands(self, save: Any, answer: Answer) -> bool:
+        """Whether the answer moves nothing but what is known to be stored, so that merging it calls nobody's code."""
         ...
 
     def merge(self, save: Any, outcome: Outcome) -> Merged:

@@ -162,6 +162,8 @@ class Bound:
     adapter: Adapter
     model: RegisteredModel
     server_given: bool
+    versioned: bool
+    """Whether the kind of model itself keeps a version, which an update must carry."""
 
     def identity_of(self, model: Any) -> Any:
         """The identity that `model` holds now: a value, a tuple if composite, None if any part of it is missing.
@@ -190,7 +192,10 @@ class Bound:
 
     def identity_in(self, values: Mapping[str, Any]) -> Any:
         """The identity in a snapshot, or None."""
-        return as_identity([values.get(name, MISSING) for name in self.model.identity])
+        names = self.model.identity
+        if len(names) == 1:
+            return as_identity([values.get(names[0])])
+        return as_identity([values.get(name) for name in names])
 
     def parts(self, identity: Any) -> dict[str, Any]:
         """An identity as attributes."""
@@ -200,8 +205,9 @@ class Bound:
 
 def as_identity(parts: list[Any]) -> Any:
     """One identity of its parts; None if one is missing."""
-    if any(part is None or part is MISSING for part in parts):
-        return None
+    for part in parts:
+        if part is None or part is MISSING:
+            return None
     identity = parts[0] if len(parts) == 1 else tuple(parts)
     try:
         hash(identity)
@@ -251,7 +257,8 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
     if check is not None:
         check(registered, resource)
     guarantee_of(backend, model_type)  # a backend that says nonsense says it now
-    return Bound(binding, resource, adapter, registered, server_given)
+    versioned = adapter.version_name(model_type) is not None
+    return Bound(binding, resource, adapter, registered, server_given, versioned)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

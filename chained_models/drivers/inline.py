@@ -94,7 +94,8 @@ class InlineDriver:
         here = self._here
         here.jobs.extend(jobs)
         if not here.working:
-            self.help()  # the job, and what has become due by it
+            self._work()
+            self.help()  # what has become due by it
 
     def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
         entry = (when, next(self._number), call)
@@ -112,7 +113,7 @@ class InlineDriver:
     def help(self) -> float | None:
         """Do what is due now; returns seconds until the next thing is, or None."""
         here = self._here
-        if here.working:
+        if here.working or not (self._wakes or here.jobs or self._left):
             return None
         while True:
             with self._lock:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,18 @@ from pydantic import BaseModel
 
 from chained_models import ChainedSaveMixin, Dispatcher, Guarantee, Lane, Operation
 
-__all__ = ["VALUES", "AsyncNothing", "Basket", "Flat", "Line", "Nothing", "Record", "dispatching", "flats"]
+__all__ = [
+    "VALUES",
+    "AsyncNothing",
+    "Basket",
+    "Flat",
+    "Line",
+    "Nothing",
+    "Record",
+    "dispatching",
+    "dispatching_here",
+    "flats",
+]
 
 VALUES: dict[str, Any] = {
     "id": 7,
@@ -103,15 +114,22 @@ class AsyncNothing:
 @contextmanager
 def dispatching(driver: str, *kinds: Any, backend: Any = None) -> Iterator[Dispatcher]:
     """Bind these classes to a backend that does nothing (or the one that is given), carried out by that driver."""
-    dispatcher = Dispatcher(driver)
-    if backend is None:
-        backend = AsyncNothing() if driver == "asyncio" else Nothing()
+    with Dispatcher(driver) as dispatcher:
+        _bind(kinds, Nothing() if backend is None else backend, dispatcher)
+        yield dispatcher
+
+
+@asynccontextmanager
+async def dispatching_here(*kinds: Any, backend: Any = None) -> AsyncIterator[Dispatcher]:
+    """The same for coroutines, in the loop that runs."""
+    async with Dispatcher("asyncio") as dispatcher:
+        _bind(kinds, AsyncNothing() if backend is None else backend, dispatcher)
+        yield dispatcher
+
+
+def _bind(kinds: Iterable[Any], backend: Any, dispatcher: Dispatcher) -> None:
     for kind in kinds:
         kind.bind(backend, resource="things", dispatcher=dispatcher)
-    try:
-        yield dispatcher
-    finally:
-        dispatcher.close(60)
 
 
 def flats(number: int) -> list[Flat]:

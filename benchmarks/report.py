@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from findings import Claim, Findings, Section, Table, figure, spread
 
-__all__ = ["Part", "failures", "page", "summary"]
+__all__ = ["Part", "missed", "page", "summary", "targets"]
 
 COMMAND = "python -m uv run --group bench benchmarks/run.py"
 NOT_RUN = "not measured yet"
@@ -109,6 +109,12 @@ def _row(claim: Claim, found: Findings | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def targets(text: str) -> list[str]:
+    """What a page, or its table, says is to be reached; whatever was measured."""
+    rows = [line.split(" | ")[:3] for line in text.splitlines() if line.count(" | ") == 5]
+    return [" | ".join(cells) for cells in rows if cells[2].startswith(("≤", "≥"))]
+
+
 def _table(table: Table) -> str:
     lines = [f"**{table.title}**\n"] if table.title else []
     lines.append(f"| {' | '.join(table.header)} |")
@@ -117,7 +123,7 @@ def _table(table: Table) -> str:
     return "\n".join([*lines, ""])
 
 
-def failures(parts: Sequence[Part]) -> list[str]:
+def missed(parts: Sequence[Part]) -> list[str]:
     """What was measured and misses its target, by section and name."""
     return [
         f"{part.name}: {claim.work} {claim.against}".strip()

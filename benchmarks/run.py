@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from apart import Failed, run_apart
-from findings import Findings, section
+from findings import Findings, Section, section
 from machine import machine, versions
 from measure import QUICK_ROUNDS, ROUNDS
 from plots import drawn
-from report import Part, failures, page, summary
+from report import Part, missed, page, summary, targets
 from sections import NAMES
 
 ASSETS = "assets/performance"
@@ -53,10 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 found[name] = run_apart(name, quick=asked.quick, told=telling(name))
             except Failed as error:
-                broken.append(name)
-                console.print(f"{name} has failed:\n{error}", markup=False)
+                broken.append(f"{name} has failed:\n{error}")
+                found[name] = Findings(missing={claim.name: "it has failed" for claim in of(name).CLAIMS})
     shown = NAMES if not asked.only or asked.blank else names
-    parts = [Part(name, section(importlib.import_module(f"sections.{name}")), found.get(name)) for name in shown]
+    parts = [Part(name, of(name), found.get(name)) for name in shown]
+    if asked.quick and not asked.only:
+        broken += stale(parts)
     docs = ROOT / "docs" if not (asked.quick or asked.only or broken) else Path(tempfile.mkdtemp(prefix="performance-"))
     write(parts, docs, quick=asked.quick)
     if names:
@@ -64,9 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(
             f"{time.monotonic() - begin:.0f} s; written to {docs / 'performance.md'}", markup=False, soft_wrap=True
         )
-    for missed in failures(parts) if not asked.quick else ():
-        console.print(f"not met: {missed}", markup=False, soft_wrap=True)
+    for said in [*(f"not met: {claim}" for claim in missed(parts) if not asked.quick), *broken]:
+        console.print(said, markup=False, soft_wrap=True)
     return bool(broken)
+
+
+def of(name: str) -> Section:
+    """The section of that name."""
+    return section(importlib.import_module(f"sections.{name}"))
+
+
+def stale(parts: Sequence[Part]) -> list[str]:
+    """What is wrong with the page in docs: that it speaks of other targets."""
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    if targets(text) == targets(summary(parts)):
+        return []
+    return ["docs/performance.md has other targets: write it again, with all that was measured, or with --blank"]
 
 
 def write(parts: Sequence[Part], docs: Path, *, quick: bool) -> None:

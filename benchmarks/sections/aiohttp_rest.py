@@ -13,7 +13,7 @@ import aiohttp
 from chained_models import Lane
 from findings import Claim, Findings, compared
 from measure import Bench, stopwatch
-from models import VALUES, Flat, dispatching, flats
+from models import VALUES, Flat, dispatching_here, flats
 from sections import rest
 from sections.ordering import check
 from servers import NotAvailable, http_server
@@ -57,7 +57,7 @@ def run(bench: Bench) -> Findings:
         for delay in DELAYS:
             base = f"{server}/{delay}"
             threads = min(THREADS, key=lambda number: rest.raw(base, CHAINS, each, number))
-            peer = f"requests, {threads} thread{'s' if threads > 1 else ''}"
+            peer = f"requests, {rest.counted(threads, 'thread')}"
             measured = bench.interleaved(
                 f"{CHAINS} chains at {delay} ms",
                 {
@@ -101,11 +101,11 @@ def raw(base: str, each: int) -> float:
 
 def ours(kind: Any, base: str, each: int) -> float:
     """Ours, in a burst within the loop."""
-    backend = kind(base, lane=Lane(max_in_flight=CHAINS))
-    with dispatching("asyncio", Flat, backend=backend):
-        models = flats(CHAINS)
+    models = flats(CHAINS)
 
-        async def work() -> float:
+    async def work() -> float:
+        backend = kind(base, lane=Lane(max_in_flight=CHAINS))
+        async with dispatching_here(Flat, backend=backend):
             with stopwatch() as watch:
                 handles = []
                 for n in range(each):
@@ -115,14 +115,18 @@ def ours(kind: Any, base: str, each: int) -> float:
                 for handle in handles:
                     await handle
             check([handle.outcome for handle in handles])
-            for name in ("aclose", "close"):
-                if hasattr(backend, name):
-                    closing = getattr(backend, name)()
-                    if inspect.isawaitable(closing):
-                        await closing
-                    break
-            return watch.seconds / CHAINS / each
+        await close(backend)
+        return watch.seconds / CHAINS / each
 
-        found = asyncio.run(work())
+    found = asyncio.run(work())
     rest.read_back(base, CHAINS, each)
     return found
+
+
+async def close(backend: Any) -> None:
+    """Let go of its connections, by whatever it has for that."""
+    closing = getattr(backend, "aclose", getattr(backend, "close", None))
+    if closing is not None:
+        closed = closing()
+        if inspect.isawaitable(closed):
+            await closed

@@ -8,7 +8,7 @@ from functools import partial
 
 from findings import Claim, Findings, compared
 from measure import Bench, stopwatch
-from models import VALUES, Flat, dispatching, flats
+from models import VALUES, Flat, dispatching_here, flats
 from sections.ordering import nothing
 
 POOL, OURS = "run_in_executor", "await model.save()"
@@ -42,14 +42,13 @@ def pool(saves: int) -> float:
 
 
 def ours(saves: int) -> float:
-    with dispatching("asyncio", Flat):
-        (model,) = flats(1)
-
-        async def work() -> float:
+    async def work() -> float:
+        async with dispatching_here(Flat):
+            (model,) = flats(1)
             await model.save()
             with stopwatch() as watch:
                 for _ in range(saves):
                     await model.save()
-            return watch.seconds / saves
+        return watch.seconds / saves
 
-        return asyncio.run(work())
+    return asyncio.run(work())

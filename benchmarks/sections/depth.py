@@ -31,7 +31,7 @@ CLAIMS = [
 def run(bench: Bench) -> Findings:
     """All sizes in turn; the smaller ones several times over."""
     found = Findings()
-    sizes = [100, FEW, 10_000, 100_000, MANY] if not bench.quick else [100, FEW, 10_000]
+    sizes = [100, FEW, 10_000, 100_000, MANY] if not bench.quick else [100, FEW, 5_000]
     for what, one, x in (
         ("depth", deep, "saves waiting in one chain"),
         ("width", wide, "chains with one save waiting"),

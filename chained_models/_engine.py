@@ -85,7 +85,10 @@ class Engine:
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
-        if effects or self.vigil.due:
+        if len(effects) == 1 and type(only := effects[0]) is Start and not self.vigil.due:
+            driver, job = self._job([only])
+            driver.start(job)
+        elif effects or self.vigil.due:
             start(self._carry_out(effects))
             raise_interrupt([effect.save for effect in effects if type(effect) is Settled or type(effect) is Signal])
 
@@ -196,7 +199,8 @@ class Engine:
         return following(saves, self._completed([*ended, *gone]), interrupt)
 
     def _say_request(self, save: Handle[Any]) -> None:
-        self.announcer.tell("request", save)
+        if self.announcer.hears(save):
+            self.announcer.tell("request", save)
 
     def end(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> None:
         """An attempt that was left open, or will be, is over; if it no longer counts, that is told and changes nothing."""
@@ -228,7 +232,7 @@ class Engine:
             if not work.lands(save, answer):
                 return None
             with self.deciding as ledger:
-                effects = ledger.landed(save, token, answer)
+                effects = save.settle_unheard(ledger.landed, save, token, answer)
         if effects is None:
             return None
         save.tell_followers()

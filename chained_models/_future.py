@@ -306,17 +306,21 @@ class Handle(Future[T]):
             followers, self._followers = self._followers, None
         return self._call_all(followers) if followers else []
 
-    def settle_unheard(self, move: Callable[[], E]) -> E | None:
-        """For the ledger: end it, in one step with what `move` does, if nobody waits for it; else None, and nothing is done.
+    def settle_unheard(self, move: Callable[..., E | None], *given: Any) -> E | None:
+        """For the ledger: end it, in one step with what `move(*given)` does, if nobody waits for it.
+
+        Returns:
+            What `move` returns; None if somebody waits, or if `move` returns that: then it has not ended.
 
         What depends on it is told by :meth:`tell_followers`, which is to be called after that, without the lock.
         """
         with _making:
             if self._audience is not None:
                 return None
-            moved = move()
-            self._result = self.value
-            self._state = _FINISHED
+            moved = move(*given)
+            if moved is not None:
+                self._result = self.value
+                self._state = _FINISHED
             return moved
 
     def tell_followers(self) -> None:

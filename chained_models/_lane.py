@@ -225,6 +225,11 @@ class LaneState(Generic[C]):
         """How many attempts still run although they were given up."""
         return len(self._stranded)
 
+    @property
+    def open(self) -> bool:
+        """Whether an attempt may start."""
+        return not (self.lane.paused or self._alone or self.renewing or self.full)
+
     def request(self, chain: C) -> None:
         """`chain` has a save that could be sent. Asking again keeps its place in line."""
         self.ready.setdefault(chain, None)
@@ -235,7 +240,7 @@ class LaneState(Generic[C]):
 
     def grant(self) -> C | None:
         """The chain that may send now; the caller takes a slot for it. None if there is none, or no room."""
-        if not self.ready or self.lane.paused or self._alone or self.renewing or self.full:
+        if not self.ready or not self.open:
             return None
         chain, _ = self.ready.popitem(last=False)
         return chain
@@ -254,13 +259,10 @@ class LaneState(Generic[C]):
         if self.congested:
             self._alone = token
 
-    def share(self, starts: Iterable[tuple[int, Any]]) -> None:
-        """Several attempts start as one: token and save of each."""
-        tokens = set()
-        for token, save in starts:
-            self.take(token, save)
-            tokens.add(token)
-        self._shared.update(dict.fromkeys(tokens, tokens))
+    def share(self, tokens: Iterable[int]) -> None:
+        """These attempts, which have each taken a slot, started as one."""
+        together = set(tokens)
+        self._shared.update(dict.fromkeys(together, together))
 
     def give_back(self, token: int) -> None:
         """An attempt is over. Does nothing if it held no slot (any more)."""

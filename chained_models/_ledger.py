@@ -84,12 +84,8 @@ class Ledger:
         Returns:
             The effects; None if it is not as simple as that after all, and nothing has changed.
         """
-        machine = self.machine
-        if save.port.credentials.unproven or not machine.is_current(save, token):
+        if save.port.credentials.unproven or not self.machine.is_current(save, token):
             return None
-        return save.settle_unheard(lambda: self._land(save, token, answer))
-
-    def _land(self, save: Handle[Any], token: int, answer: Answer) -> list[Effect]:
         effects = self.machine.landed(save, token)
         save.work.landed(save, answer)
         return effects

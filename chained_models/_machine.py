@@ -70,6 +70,15 @@ class Machine(Scheduler):
         assert save.chain is not None
         return self._offer(save.chain)
 
+    def enter(self, key: Hashable, lane: LaneState[Chain], save: Save) -> list[Effect]:
+        """Take the next place in the chain of `key`, and fill it: :meth:`reserve` and :meth:`fill` in one."""
+        self.reserve(key, lane, save)
+        self._move(save, Input.FILL)
+        chain = save.chain
+        assert chain is not None
+        # One that stands behind another changes nothing yet.
+        return self._offer(chain) if len(chain.saves) == 1 else []
+
     def withdraw(self, save: Save) -> list[Effect]:
         """The snapshot could not be taken: the place was never taken."""
         chain = save.chain
@@ -130,12 +139,16 @@ class Machine(Scheduler):
         """The current attempt has succeeded, and there is nobody to be told: :meth:`finished` and :meth:`released` in one."""
         chain = save.chain
         assert chain is not None and not save.riders
-        chain.lane.give_back(token)
+        lane = chain.lane
+        lane.give_back(token)
         save.token = self._next_token()
         self._move(save, Input.SUCCEED)
         del chain.saves[save.place]
         chain.active = None
-        return self._offer(chain)
+        if chain.saves or not chain.empty:
+            return self._offer(chain)
+        del self.chains[chain.key]
+        return self._granted(lane) if lane.ready or lane.signals else []
 
     def again(self, save: Save, token: int) -> list[Effect] | None:
         """An attempt is over, and wants to be made once more: the same, in the same place, with all its time.

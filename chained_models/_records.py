@@ -47,15 +47,20 @@ class Records:
         Returns:
             The save, or the accepted delete, if this is another one; and the effects.
         """
-        earlier = self.reserve(save, key, identity, stored=stored)
-        if earlier is not None:
-            return earlier, []
+        record = self._admit(save, key, identity, stored=stored)
+        if record is None:
+            return save.record.deletion, []
         if not save.passes_halt:
             facts = save.facts
             save.before, facts.last = facts.last, save
             if facts.given:
                 save.given, facts.given = facts.given, {}
-        return save, self.fill(save)
+        if save.passes_halt or save.verb is Verb.DELETE or save.coalesce is Coalesce.LATEST:
+            self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
+            return save, self.fill(save)
+        effects = self._machine.enter(record.chain_key, save.port.lane, save)
+        self.accepted(save)
+        return save, effects
 
     def reserve(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> SaveHandle[Any] | None:
         """Take the save's place in line.
@@ -69,16 +74,25 @@ class Records:
         Returns:
             The handle of the accepted delete, if this is another one; None if the place was taken.
         """
+        record = self._admit(save, key, identity, stored=stored)
+        if record is None:
+            earlier: SaveHandle[Any] = save.record.deletion
+            return earlier
+        self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
+        return None
+
+    def _admit(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> Record | None:
+        """Find out which thing the save is of, and whether it may be accepted; None if it was deleted already."""
         if self._ledger.closed:
             raise DispatcherClosed
         record = save.record = self.adopt(save.port, save.facts, save.binding.model.type, identity, stored=stored)
-        _refuse_another(record, identity)
+        if identity is not None and record.identity != identity:
+            _refuse_another(record, identity)
         if record.deletion is not None or record.life is Life.DELETED:
             if save.verb is not Verb.DELETE:
                 raise Deleted(f"{record} was deleted; make a new object to store it again")
             if record.deletion is not None:
-                earlier: SaveHandle[Any] = record.deletion
-                return earlier
+                return None
         if not record.unsettled and not self._halts(record):
             record.chain_key = record if key is None else key
         chain = self._machine.chains.get(record.chain_key)
@@ -87,13 +101,14 @@ class Records:
         # Not one that waits itself: in front, it would keep back what those it waits for may be waiting for.
         if save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after:
             save.passes_halt = True
-        coalesce = self._machine.options.of(record.chain_key).get("coalesce", save.binding.binding.coalesce)
+        coalesce = save.binding.binding.coalesce
+        if options := self._machine.options.of(record.chain_key):
+            coalesce = options.get("coalesce", coalesce)
         if coalesce is not Coalesce.EVERY:
             save.coalesce = coalesce
         if chain is not None and not save.passes_halt:
             self._refuse_too_many(save, chain)
-        self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
-        return None
+        return record
 
     def _refuse_too_many(self, save: SaveHandle[Any], chain: Chain) -> None:
         binding, options = save.binding.binding, self._machine.options.of(chain.key)

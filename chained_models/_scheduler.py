@@ -99,9 +99,14 @@ class Scheduler:
         for chain in chains:
             if chain.pace is not None:
                 effects += self._rests(chain, chain.pace)
-            if chain.startable() is not None:
-                chain.lane.request(chain)
-                self._watch(chain, held=False)
+            if (save := chain.startable()) is not None:
+                if self.held or self.told:
+                    self._watch(chain, held=False)
+                lane = chain.lane
+                if len(chains) == 1 and not (lane.ready or lane.signals) and lane.open:
+                    effects.append(self._start(chain, save))  # nobody else waits, so it need not stand in line
+                    return effects
+                lane.request(chain)
             else:
                 chain.lane.withdraw(chain)
                 if chain.empty:
@@ -130,16 +135,17 @@ class Scheduler:
             effects += lane.signals
             lane.signals.clear()
         while (chain := lane.grant()) is not None:
-            start = self._start(chain)
-            beside = self._beside(lane, start.save) if lane.ready else ()
+            save = chain.startable()
+            assert save is not None
+            beside = self._beside(lane, save) if lane.ready else []
             if beside:
-                starts = [start, *map(self._start, beside)]
-                lane.share((one.token, one.save) for one in starts)
+                starts = [self._start(one, first) for one in (chain, *beside) if (first := one.startable()) is not None]
+                lane.share([one.token for one in starts])
                 effects.append(Together(starts))
             else:
-                lane.take(start.token, start.save)
-                effects.append(start)
-        self._watch(lane, held=lane.stopped)
+                effects.append(self._start(chain, save))
+        if self.held or self.told or lane.ready:
+            self._watch(lane, held=lane.stopped)
         return effects
 
     @staticmethod
@@ -155,16 +161,15 @@ class Scheduler:
 
         return lane.beside(fits)
 
-    def _start(self, chain: Chain) -> Start:
-        save = chain.startable()
-        assert save is not None
+    def _start(self, chain: Chain, save: Save) -> Start:
+        """Let `save`, which is startable, start; it takes a slot."""
         for name, value in self.options.of(chain.key).items():
             if name not in save.own:
                 setattr(save, name, value)
         if chain.pace is not None:
             chain.pace.gather(chain.saves.values(), save)
         chain.active = save
-        token = self._next_token()
+        self._token = token = self._token + 1
         for one in (save, *save.riders) if save.riders else (save,):
             self._move(one, Input.START)
             one.token = token
@@ -172,4 +177,5 @@ class Scheduler:
             one.started = self.now
         if save.due or save.open:
             save.due = save.open = False
+        chain.lane.take(token, save)
         return Start(save, token)

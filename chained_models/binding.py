@@ -307,6 +307,11 @@ def rebound(model_type: type, backend: Any) -> Iterator[None]:
         _rebound.reset(token)
 
 
+def redirected() -> bool:
+    """Whether any class is saved to another backend than its own here and now."""
+    return _everywhere is not None or _rebound.get() is not None
+
+
 def backend_in_context(model_type: type) -> Any:
     """The backend that the class is rebound to in this context, or None."""
     rebindings = _rebound.get()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._dependencies import After
 from ._record import Verb
-from .binding import Binding, Bound, backend_in_context, everywhere, rebound, resolve
+from .binding import Binding, Bound, backend_in_context, everywhere, rebound, redirected, resolve
 from .chain import ModelChain
 from .exceptions import InvalidOption, ReservedName
 from .policies import Coalesce, ConflictRule, FailureRule, Overflow, RetryPolicy
@@ -283,6 +283,9 @@ def _bound_of(cls: type, backend: Any = None) -> Bound:
 
 def _target(cls: type) -> tuple[Bound, Any, Dispatcher]:
     """How objects of the class are saved in this context, to which backend, and by whom."""
+    if not redirected():
+        bound = _bound_of(cls)
+        return bound, bound.binding.backend, bound.binding.dispatcher or default_dispatcher()
     backend, rebinding = backend_in_context(cls), everywhere()
     bound = _bound_of(cls, backend)
     if rebinding is not None and rebinding.backend is not None:

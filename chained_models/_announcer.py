@@ -116,16 +116,15 @@ class Announcer:
         return True
 
     def listened_to(self, save: Handle[Any]) -> bool:
-        """Whether somebody may be called when this save has ended."""
-        return save.calls_back or not self.here(save) or self.hears(save)
+        """Whether somebody may be called when this save has ended, or in another thread."""
+        if save.calls_back or (save.delivery is not None and not self.here(save)):
+            return True
+        return events.everywhere.any or save.heard
 
     @staticmethod
     def hears(save: Handle[Any]) -> bool:
         """Whether there may be receivers of any event of this save; False is certain."""
-        if events.everywhere.any or save.receivers is not None:
-            return True
-        kind = type(save.subject)
-        return getattr(kind, "on_sync", None) is not None or getattr(kind, "on_error", None) is not None
+        return events.everywhere.any or save.heard
 
     def _receivers(self, name: EventName, save: Handle[Any]) -> list[Receiver]:
         if name != "congested" and not self.hears(save):

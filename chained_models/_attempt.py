@@ -25,12 +25,12 @@ from .protocols import Call, Execution
 __all__ = ["execute"]
 
 
-def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) -> Generator[Call, Any, Answer]:
+def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None] | None) -> Generator[Call, Any, Answer]:
     """Carry out one attempt; returns the answer, which is also understood.
 
     Args:
         save: The save; its operation is made at the first attempt.
-        announce: Called with it just before the backend is.
+        announce: Called with it just before the backend is, if it is given.
     """
     operation = save.operation
     if save.orphaned is not None:
@@ -49,9 +49,10 @@ def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) 
                 raise Rejected(f"{save} cannot be encoded, so nothing was sent: {type(error).__name__}") from error
         save.operation = operation
         save.before = None  # Not earlier: what never gets to be sent passes on what the save in front of it became.
-    save.record.current().sent(operation.method)
+    if operation.method is Method.CREATE:
+        save.record.current().sent(operation.method)
     operation.attempt = save.attempts
-    operation.timeout = min(save.timeout, time_left(save))
+    operation.timeout = min(save.timeout, time_left(save)) if save.spent else save.timeout
     answer: Answer | None = None
     if save.doubted and verifies(save):
         answer = yield from verified(save)
@@ -74,14 +75,15 @@ def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) 
 
 
 def _sent(
-    save: SaveHandle[Any], operation: Operation, announce: Callable[[SaveHandle[Any]], None]
+    save: SaveHandle[Any], operation: Operation, announce: Callable[[SaveHandle[Any]], None] | None
 ) -> Generator[Call, Any, Answer]:
     """Have it carried out."""
     if save.unseen and (clash := unseen_clash(save)) is not None:
         raise clash
-    announce(save)
+    if announce is not None:
+        announce(save)
     try:
-        return as_answer((yield Execution(save.backend, operation), operation.timeout))
+        return as_answer((yield Execution(save.backend.execute, operation), operation.timeout))
     except Gone:
         if operation.method is not Method.DELETE:
             raise
@@ -97,7 +99,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     method = record.method(save.verb, force_insert=save.force_insert)
     if method is None:
         return None
-    values = carried_values(save)
+    values = save.snapshot if save.before is None and not save.moves else carried_values(save)
     if save.slots and not save.rounds:  # after a conflict they are filled already
         values = {**values, **fill_slots(save, values)}
     identity = record.identity
@@ -112,9 +114,9 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     changed = _changed(save, method, values)
     if method is Method.PATCH and not changed:
         return None
-    id = save.id
+    name = save.id
     return Operation(
-        id,
+        name,
         str(record),
         save.seq,
         bound.model.name,
@@ -124,7 +126,7 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         values,
         changed,
         None if save.unconditional else save.facts.version,
-        save.key_given or id,
+        save.key_given or name,
     )
 
 

@@ -209,10 +209,13 @@ class CallWork:
         """None."""
         return Guarantee.PLAIN
 
-    def attempt(self, save: CallHandle[Any], announce: Callable[[Any], None]) -> Generator[Call, Any, Answer | None]:
+    def attempt(
+        self, save: CallHandle[Any], announce: Callable[[Any], None] | None
+    ) -> Generator[Call, Any, Answer | None]:
         """Call the worker, or the item itself."""
         token, manual, together = save.token, save.manual, (save, *save.riders)
-        announce(save)
+        if announce is not None:
+            announce(save)
         arguments: list[Any] = [] if save.alone else [[one.item for one in together] if save.listed else save.item]
         if manual:
             arguments.append(Turn(save, token))

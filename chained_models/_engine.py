@@ -176,14 +176,15 @@ class Engine:
         try:
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
-                answer = yield from save.work.attempt(save, self._say_request)
+                announce = self._say_request if self.announcer.hears(save) else None
+                answer = yield from save.work.attempt(save, announce)
                 is_open = answer is None
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
         if answer is not None and (jobs := self._landed(save, token, answer)) is not None:
-            return following((save,), jobs, None)
+            return following((save,), jobs, None) if jobs or save.interrupt is not None else ()
         together = (save, *save.riders) if save.riders else (save,)
         if is_open:
             return following(together, self._left_open(save, token), None)
@@ -199,8 +200,7 @@ class Engine:
         return following(saves, self._completed([*ended, *gone]), interrupt)
 
     def _say_request(self, save: Handle[Any]) -> None:
-        if self.announcer.hears(save):
-            self.announcer.tell("request", save)
+        self.announcer.tell("request", save)
 
     def end(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> None:
         """An attempt that was left open, or will be, is over; if it no longer counts, that is told and changes nothing."""
@@ -235,7 +235,8 @@ class Engine:
                 effects = save.settle_unheard(ledger.landed, save, token, answer)
         if effects is None:
             return None
-        save.tell_followers()
+        if save.followed:
+            save.tell_followers()
         self.patience.changed()
         return self._carry_out(effects) if effects or self.vigil.due else []
 

@@ -218,6 +218,11 @@ class Handle(Future[T]):
         return self._audience is not None
 
     @property
+    def heard(self) -> bool:
+        """Whether what it is about, or somebody who asked that, may want to hear of its events."""
+        return self.receivers is not None
+
+    @property
     def calls_back(self) -> bool:
         """Whether somebody asked to be called."""
         return self._audience is not None and bool(self._audience.callbacks)
@@ -323,11 +328,15 @@ class Handle(Future[T]):
                 self._state = _FINISHED
             return moved
 
+    @property
+    def followed(self) -> bool:
+        """Whether something depends on it that has not been told."""
+        return self._followers is not None
+
     def tell_followers(self) -> None:
         """Tell what depends on it that it is settled; an interrupt is kept for later."""
-        if self._followers is not None:
-            for interrupt in self._call_followers():
-                self.interrupt = interrupt
+        for interrupt in self._call_followers():
+            self.interrupt = interrupt
 
     def when_settled(self, call: Callable[[Any], object]) -> None:
         """For what depends on it: call `call` with it when it is settled, at once if it is.

@@ -75,8 +75,8 @@ class Intake:
         port = self._ports.get(backend) or self.port(backend)
         driver = port.driver
         driver.claim()
-        driver.help()
-        self._announcer.rescue()
+        if self._announcer.deliveries.filled:
+            self._announcer.rescue()
         facts = port.objects.get(model) or self._facts(port, model)
         while True:
             with facts.latch:

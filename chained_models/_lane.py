@@ -228,7 +228,7 @@ class LaneState(Generic[C]):
     @property
     def open(self) -> bool:
         """Whether an attempt may start."""
-        return not (self.lane.paused or self._alone or self.renewing or self.full)
+        return not (self.lane._paused or self._alone or self.renewing or self.full)
 
     def request(self, chain: C) -> None:
         """`chain` has a save that could be sent. Asking again keeps its place in line."""

@@ -43,9 +43,10 @@ class Machine(Scheduler):
 
     def reserve(self, key: Hashable, lane: LaneState[Chain], save: Save, *, front: bool = False) -> None:
         """Take the next place in the chain of `key`. It holds back later ones until it is filled or withdrawn."""
-        chain = self._chain(key, lane)
-        self._seq += 1
-        save.seq = save.place = self._seq
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        self._seq = save.seq = save.place = self._seq + 1
         save.state = SaveState.PREPARING
         save.chain = chain
         chain.saves[save.place] = save
@@ -72,12 +73,16 @@ class Machine(Scheduler):
 
     def enter(self, key: Hashable, lane: LaneState[Chain], save: Save) -> list[Effect]:
         """Take the next place in the chain of `key`, and fill it: :meth:`reserve` and :meth:`fill` in one."""
+        idle = key not in self.chains
         self.reserve(key, lane, save)
         self._move(save, Input.FILL)
         chain = save.chain
         assert chain is not None
-        # One that stands behind another changes nothing yet.
-        return self._offer(chain) if len(chain.saves) == 1 else []
+        if len(chain.saves) > 1:
+            return []  # what stands behind another one changes nothing yet
+        if idle and not save.waits and chain.pace is None and not (lane.ready or lane.signals) and lane.open:
+            return [self._start(chain, save)]  # nothing was in the chain, and nothing waits for the lane
+        return self._offer(chain)
 
     def withdraw(self, save: Save) -> list[Effect]:
         """The snapshot could not be taken: the place was never taken."""
@@ -141,7 +146,7 @@ class Machine(Scheduler):
         assert chain is not None and not save.riders
         lane = chain.lane
         lane.give_back(token)
-        save.token = self._next_token()
+        self._token = save.token = self._token + 1
         self._move(save, Input.SUCCEED)
         del chain.saves[save.place]
         chain.active = None

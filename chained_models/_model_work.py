@@ -36,7 +36,9 @@ class ModelWork(Records):
             logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
             return Guarantee.PLAIN
 
-    def attempt(self, save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None]) -> Generator[Call, Any, Answer]:
+    def attempt(
+        self, save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None] | None
+    ) -> Generator[Call, Any, Answer]:
         """One attempt, as steps."""
         return _attempt.execute(save, announce)
 

@@ -36,6 +36,8 @@ class Records:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._machine = ledger.machine
+        self.id_of = ledger.id_of
+        """The id of the save of that number."""
 
     # Accepting
 
@@ -93,16 +95,17 @@ class Records:
                 raise Deleted(f"{record} was deleted; make a new object to store it again")
             if record.deletion is not None:
                 return None
-        if not record.unsettled and not self._halts(record):
+        chains = self._machine.chains
+        if not record.unsettled and not (chains and self._halts(record)):
             record.chain_key = record if key is None else key
-        chain = self._machine.chains.get(record.chain_key)
+        chain = chains.get(record.chain_key)
         if save.after:
             refuse_own_chain(save, record.chain_key)
         # Not one that waits itself: in front, it would keep back what those it waits for may be waiting for.
         if save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after:
             save.passes_halt = True
         coalesce = save.binding.binding.coalesce
-        if options := self._machine.options.of(record.chain_key):
+        if self._machine.options.any and (options := self._machine.options.of(record.chain_key)):
             coalesce = options.get("coalesce", coalesce)
         if coalesce is not Coalesce.EVERY:
             save.coalesce = coalesce
@@ -192,10 +195,6 @@ class Records:
         return effects
 
     # The lock's side of Work
-
-    def id_of(self, seq: int) -> str:
-        """The id of the save of that number."""
-        return self._ledger.id_of(seq)
 
     def judge(
         self,
@@ -287,11 +286,12 @@ class Records:
     def landed(self, save: SaveHandle[Any], answer: Answer) -> None:
         """It is stored, and what was sent is what is known to be stored."""
         assert save.operation is not None
+        facts = save.facts
         self.settled(save)
         save.record.current().confirmed(save.operation.method)
         save.answer = answer
-        save.facts.confirm(sent_by(save), {}, answer.version)
-        save.facts.last = None
+        facts.confirm(sent_by(save), {}, answer.version)
+        facts.last = None
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()

@@ -163,9 +163,10 @@ class Scheduler:
 
     def _start(self, chain: Chain, save: Save) -> Start:
         """Let `save`, which is startable, start; it takes a slot."""
-        for name, value in self.options.of(chain.key).items():
-            if name not in save.own:
-                setattr(save, name, value)
+        if self.options.any:
+            for name, value in self.options.of(chain.key).items():
+                if name not in save.own:
+                    setattr(save, name, value)
         if chain.pace is not None:
             chain.pace.gather(chain.saves.values(), save)
         chain.active = save

@@ -53,11 +53,7 @@ def differing(values: Snapshot, base: Snapshot | None) -> frozenset[str]:
     known = base.get
     # Most values have not changed, and are still the same object: asked first, it saves a call for each.
     return frozenset(
-        [
-            name
-            for name, value in values.items()
-            if value is not (was := known(name, MISSING)) and not same(value, was)
-        ]
+        [name for name, value in values.items() if value is not (was := known(name, MISSING)) and not same(value, was)]
     )
 
 

@@ -23,7 +23,7 @@ class _Line:
 
     __slots__ = ("answer", "error", "sends", "start", "steps")
 
-    def __init__(self, start: Start, announce: Callable[[Any], None]) -> None:
+    def __init__(self, start: Start, announce: Callable[[Any], None] | None) -> None:
         self.start = start
         self.steps = start.save.work.attempt(start.save, announce)
         self.sends: tuple[Execution, float | None] | None = None
@@ -58,19 +58,22 @@ class _Line:
         return Ended(self.start.save, self.start.token, self.answer, self.error)
 
 
-def attempt_together(starts: Iterable[Start], announce: Callable[[Any], None]) -> Generator[Call, Any, list[Ended]]:
+def attempt_together(
+    starts: Iterable[Start], announce: Callable[[Any], None] | None
+) -> Generator[Call, Any, list[Ended]]:
     """Make these attempts, as steps; all of one backend, which has an `execute_many`.
 
     Args:
         starts: Which; all of them still count.
-        announce: Called with each save just before it is sent.
+        announce: Called with each save just before it is sent, if it is given.
     """
     lines = [_Line(start, announce) for start in starts]
     for line in lines:
         yield from line.go_on()
     sending = [line for line in lines if line.sends is not None]
     if sending:
-        results = yield from _sent([line.sends for line in sending if line.sends is not None])
+        backend = sending[0].start.save.backend
+        results = yield from _sent(backend, [line.sends for line in sending if line.sends is not None])
         for line, result in zip(sending, results, strict=True):
             if isinstance(result, BaseException):
                 yield from line.go_on(error=result)
@@ -79,13 +82,13 @@ def attempt_together(starts: Iterable[Start], announce: Callable[[Any], None]) -
     return [line.ended for line in lines]
 
 
-def _sent(sends: Sequence[tuple[Execution, float | None]]) -> Generator[Call, Any, Sequence[Any]]:
+def _sent(backend: Any, sends: Sequence[tuple[Execution, float | None]]) -> Generator[Call, Any, Sequence[Any]]:
     """What became of each."""
     (first, _), *others = sends
     seconds = min((seconds for _, seconds in sends if seconds is not None), default=None)
     call: Callable[[], Any] = first
     if others:
-        call = partial(first.backend.execute_many, [one.operation for one, _ in sends])
+        call = partial(backend.execute_many, [one.args[0] for one, _ in sends])
     try:
         returned = yield call, seconds
     except GeneratorExit:

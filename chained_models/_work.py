@@ -66,8 +66,12 @@ class Work(Protocol):
         """What its backend promises."""
         ...
 
-    def attempt(self, save: Any, announce: Callable[[Any], None]) -> Generator[Call, Any, Answer | None]:
-        """One attempt, as steps; `announce` is called with it just before the work is done. None: its end will be told later."""
+    def attempt(self, save: Any, announce: Callable[[Any], None] | None) -> Generator[Call, Any, Answer | None]:
+        """One attempt, as steps; `announce`, if given, is called with it just before the work is done.
+
+        Returns:
+            The answer; None if its end will be told later.
+        """
         ...
 
     def lands(self, save: Any, answer: Answer) -> bool:

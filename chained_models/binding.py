@@ -194,7 +194,8 @@ class Bound:
         """The identity in a snapshot, or None."""
         names = self.model.identity
         if len(names) == 1:
-            return as_identity([values.get(names[0])])
+            value = values.get(names[0])
+            return None if value is MISSING else value
         return as_identity([values.get(name) for name in names])
 
     def parts(self, identity: Any) -> dict[str, Any]:

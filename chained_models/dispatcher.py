@@ -184,7 +184,6 @@ class Dispatcher:
         if halted is None:
             return None
         halted.port.driver.claim()
-        halted.port.driver.help()
         with halted.work.latch(halted), self._engine.deciding as ledger:
             chain: Any = self.chain_state(key)
             if chain is None or chain.halted is not halted:

@@ -150,6 +150,14 @@ class SaveHandle(Handle[T]):
         """Receivers of the object's events, or None."""
         return self.facts.receivers
 
+    @property
+    def heard(self) -> bool:
+        """Whether the object, or somebody who asked it, may want to hear of its events."""
+        if self.facts.receivers is not None:
+            return True
+        kind = type(self.model)
+        return getattr(kind, "on_sync", None) is not None or getattr(kind, "on_error", None) is not None
+
     def __repr__(self) -> str:
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""
         return f"<SaveHandle {self} is {self.state.value}{attempts}>"

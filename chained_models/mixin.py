@@ -285,7 +285,8 @@ def _target(cls: type) -> tuple[Bound, Any, Dispatcher]:
     """How objects of the class are saved in this context, to which backend, and by whom."""
     if not redirected():
         bound = _bound_of(cls)
-        return bound, bound.binding.backend, bound.binding.dispatcher or default_dispatcher()
+        binding = bound.binding
+        return bound, binding.backend, default_dispatcher() if binding.dispatcher is None else binding.dispatcher
     backend, rebinding = backend_in_context(cls), everywhere()
     bound = _bound_of(cls, backend)
     if rebinding is not None and rebinding.backend is not None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from ._snapshot import Missing
@@ -186,17 +187,10 @@ def guarantee_of(backend: Any, model_type: type) -> Guarantee:
     return declared if isinstance(declared, Guarantee) else Guarantee(declared(model_type))
 
 
-class Execution:
-    """The call of a backend's `execute`: one that may be shared with other attempts."""
+class Execution(partial[Any]):
+    """The call of a backend's `execute` with one operation: it may be shared with other attempts."""
 
-    __slots__ = ("backend", "operation")
-
-    def __init__(self, backend: Any, operation: Operation) -> None:
-        self.backend = backend
-        self.operation = operation
-
-    def __call__(self) -> Any:
-        return self.backend.execute(self.operation)
+    __slots__ = ()
 
 
 Call: TypeAlias = tuple[Callable[[], Any], float | None]
@@ -228,7 +222,10 @@ class Driver(Protocol):
         ...
 
     def claim(self) -> None:
-        """Called in the user's thread before work is accepted; raises if it could not be carried out from here."""
+        """Called in the user's thread before work is accepted: raises if it could not be carried out from here.
+
+        What only a thread of the user's can do, and is due, is done here, too.
+        """
         ...
 
     def owns_thread(self) -> bool:

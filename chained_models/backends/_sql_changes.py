@@ -63,36 +63,48 @@ def update_rows(session: Session, connection: Connection, table: PlainTable, wor
         masks: Whether a statement may name columns that not every row of it writes.
     """
     assert table.sets is not None
-    entries = list(_entries(table, work))
+    entries = list(_entries(session, table, work))
     found: Found = {}
     for shape, some in _statements(entries, table, masks=masks and table.sets.can_mask):
         for part in _parts(some, table.sets.most_rows):
             found |= _update(connection, table, shape, part)
     if table.reread:
-        _read_back(session, table, {place: names for place, _, names, *_ in entries if place in found}, found)
+        _read_back(session, table, {place: names for place, _, _, names, *_ in entries if place in found}, found)
     return found
 
 
-_Entry: TypeAlias = tuple[int, tuple[Any, ...], tuple[str, ...], Operation, dict[str, Any]]
-"""Place, identity, names of what is written, the operation, and what Python gives to columns at every update."""
+_Entry: TypeAlias = tuple[int, tuple[Any, ...], Any, tuple[str, ...], Operation, dict[str, Any]]
+"""Place, identity, expected version, names of what is written, the operation, and what Python gives to its columns."""
 
 
-def _entries(table: PlainTable, work: Work) -> Iterator[_Entry]:
-    touched = table.touched
+def _entries(session: Session, table: PlainTable, work: Work) -> Iterator[_Entry]:
+    touched, versioned = table.touched, table.version_name is not None
     none: dict[str, Any] = {}
+    blind: list[_Entry] = []
     for place, operation in work.items():
         try:
             shape = table.shape(operation)
             key = table.key(operation)
-            if not shape or (operation.version is None and table.version_name is not None):
+            if not shape:
                 continue
+            more = none
             if touched:
                 more = {name: made(default) for name, default in touched.items() if name not in shape}
-                yield place, key, shape + tuple(more), operation, more
-            else:
-                yield place, key, shape, operation, none
+                shape += tuple(more)
         except NotPlain:
             continue
+        entry = place, key, operation.version, shape, operation, more
+        if versioned and operation.version is None:
+            blind.append(entry)
+        else:
+            yield entry
+    if blind:  # to overwrite whatever is there; its version is counted on all the same
+        assert table.version_name is not None
+        rows = _select(session, table, (table.version_name,), [key for _, key, *_ in blind])
+        stored = {key: row[0] for key, row in rows}
+        for place, key, _, shape, operation, more in blind:
+            if stored.get(key) is not None:
+                yield place, key, stored[key], shape, operation, more
 
 
 def _statements(
@@ -101,7 +113,7 @@ def _statements(
     """What goes into one statement, with the columns that each row of it writes; None if they differ."""
     alike: dict[tuple[str, ...], list[_Entry]] = {}
     for entry in entries:
-        alike.setdefault(entry[2], []).append(entry)
+        alike.setdefault(entry[3], []).append(entry)
     if masks and len(alike) > 1 and len(set().union(*alike)) <= MOST_MASKED:
         yield None, list(entries)
     else:
@@ -114,7 +126,7 @@ def _update(
     sets = table.sets
     assert sets is not None
     names = (
-        shape if shape is not None else tuple(sorted(set().union(*(entry[2] for entry in entries)), key=table.order))
+        shape if shape is not None else tuple(sorted(set().union(*(entry[3] for entry in entries)), key=table.order))
     )
     columns = [table.settable[name] for name in names]
     arrays, cells, versions = _arrays(table, sets, columns, entries, masked=shape is None)
@@ -122,7 +134,7 @@ def _update(
     bits = {name: 1 << at for at, name in enumerate(names)}
     answers: list[dict[str, Any]] = []
     masks: dict[tuple[str, ...], int] = {}
-    for at, (_, key, written, operation, more) in enumerate(entries):
+    for at, (_, key, _, written, operation, more) in enumerate(entries):
         values = operation.values
         answer = dict(zip(table.identity_names, key, strict=True))
         for name in written:
@@ -151,7 +163,7 @@ def _arrays(
     versions: list[Any] = []
     if sets.version is not None:
         process = table.processors[sets.version]
-        expected = [operation.version for _, _, _, operation, _ in entries]
+        expected = [entry[2] for entry in entries]
         versions = [table.next_version(version) for version in expected]
         arrays += [_processed(process, expected), _processed(process, versions)]
     count = len(entries)

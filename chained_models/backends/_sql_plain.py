@@ -210,6 +210,8 @@ class PlainTable:
         now = time.monotonic()
         if self._seen is None or now - self._seen[0] > _SEEN_FOR:
             self._seen = now, look(connection, self.table)
+            if self.sets is not None:
+                self.sets.exact = self._seen[1].exact
         return self._seen[1]
 
     def loads_unheard(self) -> bool:

@@ -77,6 +77,8 @@ class Sets:
     most_parameters: int
     can_mask = True
     """Whether rows that write different columns may go into one statement."""
+    exact = False
+    """Whether keys of text are equal only if they are the same; see `Seen.exact`."""
 
     def __init__(
         self, table: Table, keys: Sequence[Column[Any]], version: Column[Any] | None, dialect: Dialect
@@ -273,12 +275,12 @@ class _SQLite(Sets):
         rows = connection.exec_driver_sql(text, parameters).all()
         if len(rows) == count:
             return list(range(count))
-        # RETURNING knows the table only, so a row is known by its key. Not by one of text, which may be equal to another
-        # in the collation of its column.
+        # RETURNING knows the table only, so a row is known by its key: unless another spelling may be equal to it.
         keys = arrays[: len(self.keys)]
         places = {key: at for at, key in enumerate(zip(*keys, strict=True))}
         found = list(map(tuple, rows))
-        if any(type(value) is not int for key in keys for value in key) or not places.keys() >= set(found):
+        known = (int, str) if self.exact else (int,)
+        if any(type(value) not in known for key in keys for value in key) or not places.keys() >= set(found):
             return None
         return [places[key] for key in found]
 

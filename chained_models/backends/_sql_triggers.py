@@ -16,6 +16,8 @@ class Seen(NamedTuple):
     """It is a table, and no view, and no rule rewrites what is sent to it."""
     masks: bool
     """A statement may name columns that a row keeps: no trigger is there that asks which ones were named (`UPDATE OF`)."""
+    exact: bool
+    """Text that is not the same is not equal either: no column has a collation of its own."""
 
 
 _POSTGRES = text(
@@ -25,8 +27,9 @@ _POSTGRES = text(
     "FROM pg_class c WHERE c.oid = to_regclass(CAST(:name AS text))"
 )
 _SQLITE = (
-    "SELECT type FROM {0}.sqlite_master WHERE lower(name) = lower(:name) OR (type = 'trigger' AND lower(tbl_name) = lower(:name)) "
-    "UNION ALL SELECT type FROM sqlite_temp_master WHERE lower(name) = lower(:name) OR (type = 'trigger' AND lower(tbl_name) = lower(:name))"
+    "SELECT type, sql FROM {0}.sqlite_master WHERE lower(name) = lower(:name) OR (type = 'trigger' AND lower(tbl_name) = lower(:name)) "
+    "UNION ALL "
+    "SELECT type, sql FROM sqlite_temp_master WHERE lower(name) = lower(:name) OR (type = 'trigger' AND lower(tbl_name) = lower(:name))"
 )
 
 
@@ -36,11 +39,13 @@ def look(connection: Connection, table: Table) -> Seen:
     match connection.dialect.name:
         case "postgresql":
             row = connection.execute(_POSTGRES, {"name": preparer.format_table(table)}).one_or_none()
-            return Seen(False, False) if row is None else Seen(row[0], row[1])
+            return Seen(False, False, False) if row is None else Seen(row[0], row[1], False)
         case "sqlite":
             statement = text(_SQLITE.format(preparer.quote(table.schema or "main")))
-            types = set(connection.execute(statement, {"name": table.name}).scalars())
-            # What it asks for is in the text of a trigger, and SQLite has no other account of it.
-            return Seen("table" in types and "view" not in types, "trigger" not in types)
+            rows = connection.execute(statement, {"name": table.name}).all()
+            # What a trigger asks for, and a column's collation, SQLite tells by their text only.
+            types = [row.type for row in rows]
+            exact = not any("collate" in (row.sql or "").lower() for row in rows)
+            return Seen(types.count("table") == 1 and "view" not in types, "trigger" not in types, exact)
         case _:
-            return Seen(True, False)
+            return Seen(True, False, False)

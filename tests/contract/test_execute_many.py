@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from chained_models import registry
 from chained_models.adapters.sqlalchemy import ADAPTER
 from chained_models.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
-from chained_models.exceptions import BackendError, Conflict, Gone, InDoubt, Rejected
+from chained_models.exceptions import BackendError, Conflict, Gone, InDoubt, Rejected, Unavailable
 from chained_models.operation import Answer, Method, Operation
 
 
@@ -328,3 +328,212 @@ def shown(results: Sequence[Answer | Exception]) -> list[Any]:
         else (type(result), str(result))
         for result in results
     ]
+
+
+def test_a_batch_is_one_transaction_and_answers_in_order(store: Store) -> None:
+    """One COMMIT for all that is plain; what the database gave comes back with the operation that it was given to."""
+    creates = [operation(Thing, Method.CREATE, values={"title": f"new {at}", "tags": [at]}) for at in range(7)]
+    updates = [operation(Thing, Method.PATCH, at, {"title": f"u{at}"}, version=3) for at in range(4)]
+    others = [
+        operation(Line, Method.DELETE, (1, "n0")),
+        operation(Line, Method.PATCH, (1, "n1"), {"count": 5}),
+        operation(Line, Method.CREATE, (2, "n9"), {"order": 2, "number": "n9"}),
+    ]
+    if store.engine.dialect.name == "postgresql":  # the things are there with explicit keys
+        store.run("SELECT setval(pg_get_serial_sequence('\"batch thing\"', 'the id'), 100)")
+    before = store.commits
+    answers = store.all_saved([item for pair in zip(creates, [*updates, *others], strict=False) for item in pair])
+    assert store.commits == before + 1
+    stored = {row["the id"]: row["name"] for row in store.rows(Thing)}
+    for made in answers[:14:2]:
+        assert made.values is not None
+        assert stored[made.values["id"]] == made.values["title"]
+        assert made.values["length"] == len(made.values["title"])
+        assert (made.version, made.values["state"], made.values["touched"]) == (1, "fresh", 0)
+    assert [answer.version for answer in answers[1:9:2]] == [4] * 4
+    assert [row["number"] for row in store.rows(Line)] == ["n1", "n2", "n3", "n9"]
+
+
+def test_only_the_guilty_one_gets_the_error(store: Store) -> None:
+    """A statement that fails takes nobody else with it, and the others have exactly one effect."""
+    batch = [operation(Thing, Method.PATCH, at, {"title": f"u{at}"}, version=3) for at in range(5)]
+    batch[2] = operation(Thing, Method.PATCH, 2, {"title": None}, version=3)
+    results = store.many(batch)
+    assert [type(result) for result in results] == [Answer, Answer, Rejected, Answer, Answer]
+    rows = store.rows(Thing)
+    assert [row["name"] for row in rows] == ["u0", "u1", "t2", "u3", "u4"]
+    assert [row["version"] for row in rows] == [4, 4, 3, 4, 4]
+
+
+def test_a_commit_that_is_refused_is_the_fault_of_one(store: Store) -> None:
+    """The database looks at a deferred constraint when COMMIT is sent; all is rolled back, and done again one by one."""
+    batch = [
+        operation(Child, Method.CREATE, at, {"id": at, "parent": parent}) for at, parent in enumerate([0, 99, None, 1])
+    ]
+    results = store.many(batch)
+    assert [type(result) for result in results] == [Answer, Rejected, Answer, Answer]
+    assert [row["id"] for row in store.rows(Child)] == [0, 2, 3]
+
+
+def test_a_stale_version_and_a_missing_row_are_found_one_by_one(store: Store) -> None:
+    """They fail by themselves, in the transaction in which the others are saved; nothing comes back to life."""
+    store.run('DELETE FROM "batch thing" WHERE "the id" = 1', 'UPDATE "batch thing" SET version = 9 WHERE "the id" = 2')
+    batch = [operation(Thing, Method.UPDATE, at, {"title": f"u{at}"}, version=3) for at in range(4)]
+    batch += [
+        operation(Line, Method.UPDATE, (1, "gone"), {"text": "z"}),
+        operation(Thing, Method.DELETE, 77, version=1),
+    ]
+    before = store.commits
+    results = store.many(batch)
+    assert [type(result) for result in results] == [Answer, Gone, Conflict, Answer, Gone, Answer]
+    assert store.commits <= before + 2  # one for the batch, and one of the delete that found nothing
+    assert [row["name"] for row in store.rows(Thing)] == ["u0", "t2", "u3", "t4"]
+    assert len(store.rows(Line)) == 4
+
+
+def test_what_is_not_sent_is_not_written(store: Store) -> None:
+    """Each row in its own columns: what somebody else wrote into another one stays, whatever the snapshot says of it."""
+    store.run("UPDATE \"batch thing\" SET loud = 'THEIRS', state = 'theirs', version = 3")
+    columns = [{"title"}, {"loud"}, {"title", "state"}, {"price"}]
+    old = {"title": "new", "loud": "mine", "state": "mine", "price": Decimal(5)}
+    store.all_saved([operation(Thing, Method.UPDATE, at, old, some, version=3) for at, some in enumerate(columns)])
+    assert [(row["name"], row["loud"], row["state"], row["price"]) for row in store.rows(Thing)[:4]] == [
+        ("new", "theirs", "theirs", None),
+        ("t1", "mine", "theirs", None),
+        ("new", "theirs", "mine", None),
+        ("t3", "theirs", "theirs", Decimal("5.00")),
+    ]
+
+
+def test_operations_on_one_row_keep_their_order(store: Store) -> None:
+    """The second one finds what the first has left, whatever both are."""
+    results = store.many(
+        [
+            operation(Line, Method.PATCH, (1, "n0"), {"text": "first"}),
+            operation(Line, Method.PATCH, (1, "n1"), {"text": "other"}),
+            operation(Line, Method.PATCH, (1, "n0"), {"text": "second"}),
+            operation(Line, Method.READ, (1, "n0")),
+            operation(Line, Method.DELETE, (1, "n0")),
+            operation(Line, Method.PATCH, (1, "n0"), {"text": "third"}),
+        ]
+    )
+    assert [type(result) for result in results] == [Answer] * 5 + [Gone]
+    assert isinstance(results[3], Answer)
+    assert results[3].values == {"order": 1, "number": "n0", "text": "second", "count": None}
+    assert [row["number"] for row in store.rows(Line)] == ["n1", "n2", "n3"]
+
+
+def test_many_more_than_fit_into_a_statement(store: Store) -> None:
+    """Databases bound the parameters of a statement, and a batch may have more."""
+    count = 2500
+    store.run(sa.delete(Thing.__table__))
+    rows = [{"the id": at, "name": f"t{at}", "tags": [], "touched": 0, "version": 1} for at in range(count)]
+    with store.engine.begin() as connection:
+        connection.execute(sa.insert(Thing.__table__), rows)
+    values = [{"title": f"u{at}", "price": Decimal(at) if at % 2 else at, "share": 0.5} for at in range(count)]
+    before = store.commits
+    answers = store.all_saved([operation(Thing, Method.UPDATE, at, values[at], version=1) for at in range(count)])
+    assert store.commits == before + 1
+    assert [answer.version for answer in answers] == [2] * count
+    assert [(row["name"], row["price"]) for row in store.rows(Thing)] == [
+        (f"u{at}", Decimal(at)) for at in range(count)
+    ]
+    answers = store.all_saved([operation(Thing, Method.READ, at) for at in range(count)])
+    assert [(answer.values or {})["title"] for answer in answers] == [f"u{at}" for at in range(count)]
+    store.all_saved([operation(Thing, Method.DELETE, at, version=2) for at in range(count)])
+    assert (store.rows(Thing), store.commits) == ([], before + 2)
+
+
+def lose_answer(monkeypatch: pytest.MonkeyPatch, store: Store, times: int = 1) -> None:
+    """Let the connection break right after the next COMMITs took effect."""
+    dialect = store.written_by.dialect
+    commit, left = dialect.do_commit, [None] * times
+
+    def lost(connection: Any) -> None:
+        commit(connection)
+        if left:
+            left.pop()
+            raise ConnectionResetError
+
+    monkeypatch.setattr(dialect, "do_commit", lost)
+
+
+def test_a_commit_without_an_answer_is_in_doubt_for_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not repeated: whether it was applied nobody here can say."""
+    lose_answer(monkeypatch, store)
+    before = store.commits
+    with pytest.raises(InDoubt):
+        store.many([operation(Thing, Method.PATCH, at, {"title": "u"}, version=3) for at in range(3)])
+    assert store.commits == before + 1
+    assert [row["version"] for row in store.rows(Thing)] == [4, 4, 4, 3, 3]
+
+
+def test_after_a_doubt_the_keys_tell(make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent again under their keys, all of them answer what the first time gave, and the new ones are carried out."""
+    store = make(keyed=True)
+    store.fill()
+    lose_answer(monkeypatch, store)
+    batch = [operation(Line, Method.CREATE, (at, "k"), {"order": at, "number": "k", "count": at}) for at in range(5, 8)]
+    batch += [operation(Thing, Method.PATCH, at, {"title": "u"}, version=3) for at in range(3)]
+    with pytest.raises(InDoubt):
+        store.many(batch)
+    new = operation(Thing, Method.PATCH, 4, {"title": "new"}, version=3)
+    answers = store.all_saved([*batch, new])
+    assert [answer.version for answer in answers] == [None] * 3 + [4] * 4
+    assert answers[0].values == {"order": 5, "number": "k", "text": None, "count": 5}
+    assert [row["version"] for row in store.rows(Thing)] == [4, 4, 4, 3, 4]
+    assert len(store.rows(Line)) == 7
+
+
+def test_an_outage_is_met_once(store: Store) -> None:
+    """Where there is no connection to be had, the operations are not tried one after the other: none was applied."""
+    asked: list[str] = []
+
+    def broken(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        asked.append(statement)
+        if "UPDATE" in statement:
+            raise ConnectionResetError
+
+    sa.event.listen(store.written_by, "before_cursor_execute", broken)
+    batch = [operation(Thing, Method.PATCH, at, {"title": "u"}, version=3) for at in range(3)]
+    with pytest.raises(BackendError) as caught:
+        store.many(batch)
+    assert type(caught.value) is Unavailable
+    assert sum("UPDATE" in statement for statement in asked) == 1
+    sa.event.remove(store.written_by, "before_cursor_execute", broken)
+    assert [row["version"] for row in store.rows(Thing)] == [3] * 5
+    assert len(store.all_saved(batch)) == 3
+
+
+def test_a_trigger_on_a_column_fires_for_who_writes_it(store: Store) -> None:
+    """Such a trigger asks which columns the statement names, so rows that write others are written by another statement."""
+    store.run("CREATE TABLE fired (id INTEGER)")
+    if store.engine.dialect.name == "postgresql":
+        store.run(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN INSERT INTO fired VALUES (NEW.\"the id\"); RETURN NEW; END'",
+            'CREATE TRIGGER note AFTER UPDATE OF price ON "batch thing" FOR EACH ROW EXECUTE FUNCTION note()',
+        )
+    else:
+        store.run(
+            'CREATE TRIGGER note AFTER UPDATE OF price ON "batch thing" '
+            'BEGIN INSERT INTO fired VALUES (NEW."the id"); END'
+        )
+    values = [{"title": "u"}, {"price": 1}, {"title": "u", "price": 2}, {"loud": "u"}]
+    before = store.commits
+    store.all_saved([operation(Thing, Method.PATCH, at, some, version=3) for at, some in enumerate(values)])
+    assert store.commits == before + 1
+    with store.engine.connect() as connection:
+        fired = connection.execute(sa.text("SELECT id FROM fired ORDER BY id")).scalars().all()
+    assert fired == [1, 2]
+    store.run("DROP TABLE fired")
+
+
+def test_one_and_none(store: Store) -> None:
+    """A batch of one is `execute`, and a batch of nothing is nothing."""
+    before = store.commits
+    assert store.many([]) == []
+    (result,) = store.many([operation(Thing, Method.PATCH, 0, {"title": None}, version=3)])
+    assert isinstance(result, Rejected)
+    (answer,) = store.all_saved([operation(Thing, Method.PATCH, 0, {"title": "u"}, version=3)])
+    assert (answer.version, store.commits) == (4, before + 1)

@@ -7,6 +7,7 @@ work: it was not plain, or its row was not there as expected.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -14,7 +15,7 @@ from sqlalchemy import Column, Connection, select, tuple_
 from sqlalchemy.orm import Session
 
 from ..operation import Answer, Operation
-from ._sql_plain import NotPlain, PlainTable, copied, made
+from ._sql_plain import LEAVES, NotPlain, PlainTable, copied, made
 from ._sql_sets import MOST_MASKED, Arrays, Sets
 
 __all__ = ["Found", "Uncertain", "Work", "delete_rows", "insert_rows", "read_rows", "update_rows"]
@@ -132,13 +133,17 @@ def _update(
     arrays, cells, versions = _arrays(table, sets, columns, entries, masked=shape is None)
     spots = {name: (cell, table.processors[column]) for name, cell, column in zip(names, cells, columns, strict=True)}
     bits = {name: 1 << at for at, name in enumerate(names)}
+    identity_names, version_name = table.identity_names, table.version_name
     answers: list[dict[str, Any]] = []
     masks: dict[tuple[str, ...], int] = {}
     for at, (_, key, _, written, operation, more) in enumerate(entries):
-        values = operation.values
-        answer = dict(zip(table.identity_names, key, strict=True))
+        values = {**operation.values, **more} if more else operation.values
+        answer = dict(zip(identity_names, key, strict=True))
         for name in written:
-            value = answer[name] = more[name] if name in more else copied(values[name])
+            value = values[name]
+            if type(value) not in LEAVES:
+                value = deepcopy(value)  # the answer shares nothing with the operation
+            answer[name] = value
             cell, process = spots[name]
             cell[at] = value if process is None else process(value)
         if shape is None:
@@ -146,8 +151,8 @@ def _update(
             if mask is None:
                 mask = masks[written] = sum(bits[name] for name in written)
             arrays[-1 - len(cells)][at] = mask
-        if table.version_name is not None:
-            answer[table.version_name] = versions[at]
+        if version_name is not None:
+            answer[version_name] = versions[at]
         answers.append(answer)
     there = sets.update(connection, columns, table.expressions, arrays, masked=shape is None)
     if there is None:

@@ -25,13 +25,13 @@ from ..operation import Operation
 from ._sql_sets import Sets, sets
 from ._sql_triggers import Seen, look
 
-__all__ = ["NotPlain", "PlainTable", "PlainTables", "copied", "made", "plain_connection", "plain_session"]
+__all__ = ["LEAVES", "NotPlain", "PlainTable", "PlainTables", "copied", "made", "plain_connection", "plain_session"]
 
 _MOST_TABLES: Final = 1000
 _MOST_SHAPES: Final = 1000
 _SEEN_FOR: Final = 60.0
 """Seconds for which a table is taken to be what it was found to be."""
-_LEAVES: Final = frozenset(
+LEAVES: Final = frozenset(
     {type(None), bool, int, float, str, bytes, decimal.Decimal, uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta}
 )
 _FLUSHED: Final = ("flush", "add", "delete", "get", "execute", "connection", "commit")
@@ -155,6 +155,7 @@ class PlainTable:
         self.creatable = counted and self.dialect.insert_executemany_returning_sort_by_parameter_order
         if self.sets is None or not all(map(self.sets.takes, self._where())):
             return
+        self.processors = {column: self.sets.processor(column) for column in self._where()}
         self.deletable = counted and not any(map(_bears_on_deletes, mapper.relationships))
         self.updatable = counted and self._look_at_updates()
 
@@ -172,7 +173,7 @@ class PlainTable:
         ]
         self.settable = {self.names[column]: column for column in writable if self.sets.takes(column)}
         self._beyond = frozenset(self.names[column] for column in writable) - self.settable.keys()
-        self.processors = {column: self.sets.processor(column) for column in [*writable, *self._where()]}
+        self.processors |= {column: self.sets.processor(column) for column in writable}
         self.touched: dict[str, Any] = {}  # by a Python function or constant at every update
         self.expressions: dict[Column[Any], str] = {}  # by SQL
         for column in given:
@@ -285,7 +286,7 @@ class PlainTable:
 
 def copied(value: Any) -> Any:
     """The answer shares nothing with the operation."""
-    return value if type(value) in _LEAVES else deepcopy(value)
+    return value if type(value) in LEAVES else deepcopy(value)
 
 
 def made(default: Any) -> Any:

@@ -95,9 +95,17 @@ def plain_connection(connection: Connection) -> bool:
         return False
     if connection.dialect.name == "sqlite":  # there BEGIN was sent, or the driver would not be in a transaction
         return getattr(connection.connection.driver_connection, "in_transaction", None) is True
-    level = connection.get_execution_options().get("isolation_level")
+    # Nothing public tells how the engine was made. Where the driver says so itself, that is seen below.
+    made = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    level = connection.get_execution_options().get("isolation_level", made)
     raw = (connection.connection.dbapi_connection, connection.connection.driver_connection)
-    return level != "AUTOCOMMIT" and not any(getattr(one, "autocommit", False) is True for one in raw)
+    return level != "AUTOCOMMIT" and not any(map(_commits_by_itself, raw))
+
+
+def _commits_by_itself(connection: Any) -> bool:
+    """Whether a connection of a driver is in autocommit mode: an attribute of most, a method of MySQL's."""
+    asked = getattr(connection, "get_autocommit", None)
+    return bool(asked()) if callable(asked) else getattr(connection, "autocommit", False) is True
 
 
 class PlainTables:

@@ -53,10 +53,13 @@ class _Declared:
     _keys: KeyTable | None
     _tables: PlainTables
 
-    def _declare(self, pool: object, lane: Lane | None, table: sqlalchemy.Table | str | bool | None) -> None:
+    def _declare(self, bind: Any, lane: Lane | None, table: sqlalchemy.Table | str | bool | None) -> None:
         if lane is None:
-            # A StaticPool is a single connection, and so can hold a single transaction (SQLite in memory).
-            lane = Lane(max_in_flight=1) if isinstance(pool, StaticPool) else Lane()
+            # A StaticPool is a single connection, and so can hold a single transaction. A file of SQLite has a single
+            # writer: a second one only waits, polling for the lock, and larger batches are made in half the time.
+            dialect = getattr(bind, "dialect", None)
+            single = isinstance(getattr(bind, "pool", None), StaticPool) or getattr(dialect, "name", "") == "sqlite"
+            lane = Lane(max_in_flight=1) if single else Lane()
         self.lane = lane
         self._tables = PlainTables()
         self._keys = KeyTable(table) if table is not None and table is not False else None
@@ -75,7 +78,7 @@ class SQLAlchemyBackend(_Declared):
     Args:
         sessionmaker_or_engine: A `sessionmaker` (its events and binds hold for our Sessions too), or an `Engine`.
         lane: How many saves may be in flight at once; by default as many as :class:`~chained_models.Lane` says, and
-            one on an engine with a single connection.
+            one on SQLite, which has one writer, or on an engine with a single connection.
         key_table: With one, a write happens exactly once, even if the answer to COMMIT was lost. True for a table
             named "chained_models_keys", or its name, or a table made by :func:`key_table`. Create it with
             :meth:`create_key_table`, or with your migrations.
@@ -96,7 +99,7 @@ class SQLAlchemyBackend(_Declared):
         if not isinstance(source, sessionmaker):
             raise InvalidOption(_WANTED.format("SQLAlchemyBackend", "sessionmaker", "an Engine", type(source).__name__))
         self._sessions: sessionmaker[Session] = source
-        self._declare(getattr(source.kw.get("bind"), "pool", None), lane, key_table)
+        self._declare(source.kw.get("bind"), lane, key_table)
 
     def execute(self, operation: Operation) -> Answer:
         """Carry it out in a transaction of its own."""
@@ -158,7 +161,7 @@ class AsyncSQLAlchemyBackend(_Declared):
                 _WANTED.format("AsyncSQLAlchemyBackend", "async_sessionmaker", "an AsyncEngine", type(source).__name__)
             )
         self._sessions: async_sessionmaker[AsyncSession] = source
-        self._declare(getattr(source.kw.get("bind"), "pool", None), lane, key_table)
+        self._declare(source.kw.get("bind"), lane, key_table)
 
     async def execute(self, operation: Operation) -> Answer:
         """Carry it out in a transaction of its own."""

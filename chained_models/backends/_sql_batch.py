@@ -47,7 +47,6 @@ def carry_out_many(operations: Sequence[Operation], keys: KeyTable | None, table
     """Carry out operations of different objects; gives an answer or an error for each, in their order.
 
     Raises:
-        InDoubt: COMMIT was not answered; any of them may have been applied.
         Unavailable: None was applied, and none would be now.
     """
     if not operations:
@@ -61,8 +60,8 @@ def carry_out_many(operations: Sequence[Operation], keys: KeyTable | None, table
         for work in filter(_several, (reads, writes)):
             try:
                 found |= yield partial(_together, work=work, keys=keys, tables=tables, timeout=time_left() * _SHARE)
-            except InDoubt:
-                raise
+            except _Doubt as doubt:
+                return _in_doubt(operations, found | doubt.answered, doubt)
             except Exception as error:  # whatever else it is, one by one will show whose it is
                 if would_befall_each(error):
                     raise (backend_error(error, committing=False) or error) from error
@@ -90,6 +89,37 @@ class _Clock:
 
     def __call__(self) -> float:
         return self._end - time.monotonic()
+
+
+class _Doubt(Exception):
+    """COMMIT was not answered.
+
+    Args:
+        answered: What was known before.
+        places: Of the operations that were to be committed.
+    """
+
+    def __init__(self, answered: Found, places: frozenset[int]) -> None:
+        super().__init__()
+        self.answered = answered
+        self.places = places
+
+
+def _in_doubt(operations: Sequence[Operation], found: Mapping[int, Answer], doubt: _Doubt) -> list[Result]:
+    """Nothing is done after a doubt: who has waited for a row in doubt must not overtake it."""
+    results: list[Result] = []
+    for place in range(len(operations)):
+        error: Exception
+        if place in found:
+            results.append(found[place])
+            continue
+        if place in doubt.places:
+            error = InDoubt(str(doubt.__cause__))
+        else:
+            error = Unavailable("it was not tried: the answer to the COMMIT of others before it was lost")
+        error.__cause__ = doubt.__cause__
+        results.append(error)
+    return results
 
 
 def _firsts(operations: Sequence[Operation]) -> dict[int, Operation]:
@@ -185,7 +215,10 @@ def _written(session: Session, groups: _Groups, keys: KeyTable | None, timeout: 
         keys.keep_all(connection, {names[at]: answer for at, answer in found.items()})
     if in_sqlite_transaction(connection) is False:
         raise Unavailable("another Session on the same connection has rolled our transaction back")
-    commit(session, connection)
+    try:
+        commit(session, connection)
+    except InDoubt as error:
+        raise _Doubt(answered, frozenset(found)) from error
     return answered | found
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapper, RelationshipDirection, Session
 from sqlalchemy.sql import ClauseElement, elements, functions, visitors
 
 from .._snapshot import MISSING
-from ..operation import Operation
+from ..operation import Method, Operation
 from ._sql_sets import Sets, sets
 from ._sql_triggers import Seen, look
 
@@ -113,6 +113,20 @@ class PlainTables:
 
     def __init__(self) -> None:
         self._tables: dict[tuple[type, Dialect], PlainTable] = {}
+        self._classes: dict[tuple[type, Method], bool] = {}
+
+    def may_be_plain(self, model_type: type, method: Method) -> bool:
+        """Whether the mapping has nothing against it. Needs no connection; listeners and columns are looked at later."""
+        if method is Method.READ:
+            return True
+        plain = self._classes.get((model_type, method))
+        if plain is None:
+            mapper: Mapper[Any] = inspect(model_type)
+            plain = _is_single_table(mapper) and (
+                method is not Method.DELETE or not any(map(_bears_on_deletes, mapper.relationships))
+            )
+            self._classes[model_type, method] = plain
+        return plain and not any(getattr(inspect(model_type).dispatch, name) for name in _WRITE_EVENTS)
 
     def of(self, model_type: type, dialect: Dialect) -> PlainTable:
         key = (model_type, dialect)

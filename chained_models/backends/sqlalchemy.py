@@ -22,6 +22,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from .. import registry
 from .._lane import Lane
 from ..exceptions import InvalidOption, MissingExtra
 from ..operation import Answer, Guarantee, Operation
@@ -71,6 +72,10 @@ class _Declared:
             Guarantee.TRANSACTIONAL if self._keys is not None else Guarantee.PLAIN
         )
 
+    def batches(self, operation: Operation) -> bool:
+        """Whether `execute_many` would carry it out together with others, as far as its class tells; else one by one."""
+        return self._tables.may_be_plain(registry.model(operation.model).type, operation.method)
+
 
 class SQLAlchemyBackend(_Declared):
     """Writes rows of mapped classes.
@@ -109,13 +114,13 @@ class SQLAlchemyBackend(_Declared):
     def execute_many(self, operations: Sequence[Operation]) -> list[Answer | Exception]:
         """Carry them out in one transaction, as far as that makes no difference but in time; the others one by one.
 
-        Gives an answer or an error for each, in their order: what `execute` would have returned or raised.
+        Gives an answer or an error for each, in their order: what `execute` would have returned or raised. If the answer
+        to COMMIT is lost, it is InDoubt for each that was part of it.
 
         Args:
             operations: On different objects; of several on one row, the first is carried out first.
 
         Raises:
-            InDoubt: COMMIT was not answered; any of them may have been applied.
             Unavailable: None of them was applied.
         """
         steps = carry_out_many(operations, self._keys, self._tables)

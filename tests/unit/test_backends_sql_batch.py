@@ -350,6 +350,24 @@ def test_every_kind_of_class_is_written_as_execute_writes_it(
         assert went[1] == 2
 
 
+def test_whether_a_class_gains_is_known_beforehand() -> None:
+    """Without a connection, so that what would go one by one need not stand in one line for it."""
+    backend = SQLAlchemyBackend(sessionmaker())
+    methods = (Method.CREATE, Method.PATCH, Method.READ, Method.DELETE)
+    gains = {model: [backend.batches(operation(model, method)) for method in methods] for model in (Note, Parent, Dog)}
+    assert gains == {
+        Note: [True, True, True, True],
+        Parent: [True, True, True, False],
+        Dog: [False, False, True, False],
+    }
+    listener = lambda *arguments: None  # noqa: E731
+    sa.event.listen(Note, "before_update", listener)
+    try:
+        assert not backend.batches(operation(Note, Method.PATCH))
+    finally:
+        sa.event.remove(Note, "before_update", listener)
+
+
 @pytest.mark.parametrize("moment", ["before_insert", "after_update", "before_delete"])
 def test_events_of_the_mapper_are_heard(engine: sa.Engine, uow: Uow, moment: str) -> None:
     """They are part of how the class is written, whenever they were added."""

@@ -57,14 +57,11 @@ def carry_out_many(operations: Sequence[Operation], keys: KeyTable | None, table
         firsts = _firsts(operations)
         reads = {at: one for at, one in firsts.items() if one.method is Method.READ}
         writes = {at: one for at, one in firsts.items() if at not in reads}
-        for work in filter(_several, (reads, writes)):
-            try:
-                found |= yield partial(_together, work=work, keys=keys, tables=tables, timeout=time_left() * _SHARE)
-            except _Doubt as doubt:
-                return _in_doubt(operations, found | doubt.answered, doubt)
-            except Exception as error:  # whatever else it is, one by one will show whose it is
-                if would_befall_each(error):
-                    raise (backend_error(error, committing=False) or error) from error
+        try:
+            for work in filter(_several, (reads, writes)):
+                found |= yield from _tried_together(work, keys, tables, time_left)
+        except _Doubt as doubt:
+            return _in_doubt(operations, found | doubt.answered, doubt)
     return (yield from _one_by_one(operations, found, keys, time_left))
 
 
@@ -75,6 +72,28 @@ def advance(step: Callable[[], Callable[[Session], Any]]) -> Callable[[Session],
     except StopIteration as end:
         results: list[Result] = end.value
         return results
+
+
+def _tried_together(
+    work: Work, keys: KeyTable | None, tables: PlainTables, time_left: _Clock
+) -> Generator[Callable[[Session], Any], Any, Found]:
+    """What could be done in one transaction; nothing if that was rolled back."""
+    for telling in (False, True):
+        seconds = time_left() * _SHARE
+        try:
+            found: Found = yield partial(
+                _together, work=work, keys=keys, tables=tables, timeout=seconds, telling=telling
+            )
+        except Uncertain:
+            continue  # once more, now to be told whose row was not there
+        except _Doubt:
+            raise
+        except Exception as error:  # whatever else it is, one by one will show whose it is
+            if would_befall_each(error):
+                raise (backend_error(error, committing=False) or error) from error
+            return {}
+        return found
+    return {}
 
 
 def _several(work: Work) -> bool:
@@ -150,13 +169,17 @@ def _firsts(operations: Sequence[Operation]) -> dict[int, Operation]:
     return firsts
 
 
-def _together(session: Session, work: Work, keys: KeyTable | None, tables: PlainTables, timeout: float) -> Found:
+def _together(
+    session: Session, work: Work, keys: KeyTable | None, tables: PlainTables, timeout: float, *, telling: bool
+) -> Found:
     try:
         reading = any(operation.method is Method.READ for operation in work.values())
         groups = _grouped(session, work, tables) if plain_session(session) else []
         if reading:
             return _read(session, groups, timeout)
-        return _written(session, [(table, some) for table, some in groups if table.undisturbed()], keys, timeout)
+        return _written(
+            session, [(table, some) for table, some in groups if table.undisturbed()], keys, timeout, telling=telling
+        )
     finally:
         close(session)
 
@@ -193,7 +216,7 @@ def _read(session: Session, groups: _Groups, timeout: float) -> Found:
     return found
 
 
-def _written(session: Session, groups: _Groups, keys: KeyTable | None, timeout: float) -> Found:
+def _written(session: Session, groups: _Groups, keys: KeyTable | None, timeout: float, *, telling: bool) -> Found:
     if not groups:
         return {}
     connection = begin(session, groups[0][0].mapper, writes=True, timeout=timeout)
@@ -207,7 +230,7 @@ def _written(session: Session, groups: _Groups, keys: KeyTable | None, timeout: 
     for table, some in groups:
         if session.connection(bind_arguments={"mapper": table.mapper}) is not connection:
             raise Uncertain
-        found |= _changed(session, connection, table, some)
+        found |= _changed(session, connection, table, some, telling=telling)
     if not found:
         return answered
     if keys is not None:
@@ -228,7 +251,7 @@ def _answered(connection: Connection, works: Sequence[Work], keys: KeyTable) -> 
     return {places[key]: answer for key, answer in keys.answers(connection, list(places)).items()}
 
 
-def _changed(session: Session, connection: Connection, table: PlainTable, work: Work) -> Found:
+def _changed(session: Session, connection: Connection, table: PlainTable, work: Work, *, telling: bool) -> Found:
     creates = {at: one for at, one in work.items() if one.method is Method.CREATE}
     deletes = {at: one for at, one in work.items() if one.method is Method.DELETE}
     updates = {at: one for at, one in work.items() if at not in creates and at not in deletes}
@@ -239,7 +262,7 @@ def _changed(session: Session, connection: Connection, table: PlainTable, work: 
     if creates and table.creatable:
         found |= insert_rows(connection, table, creates)
     if updates and table.updatable:
-        found |= update_rows(session, connection, table, updates, masks=seen.masks)
+        found |= update_rows(session, connection, table, updates, masks=seen.masks, telling=telling)
     if deletes and table.deletable and table.loads_unheard():
         found |= delete_rows(connection, table, deletes)
     return found

@@ -53,7 +53,9 @@ def insert_rows(connection: Connection, table: PlainTable, work: Work) -> Found:
     return found
 
 
-def update_rows(session: Session, connection: Connection, table: PlainTable, work: Work, *, masks: bool) -> Found:
+def update_rows(
+    session: Session, connection: Connection, table: PlainTable, work: Work, *, masks: bool, telling: bool
+) -> Found:
     """Write the changed columns of rows.
 
     Args:
@@ -62,13 +64,14 @@ def update_rows(session: Session, connection: Connection, table: PlainTable, wor
         table: Of the rows.
         work: What is to be written.
         masks: Whether a statement may name columns that not every row of it writes.
+        telling: Whether to find out, at some expense, which rows are not there as expected.
     """
     assert table.sets is not None
     entries = list(_entries(session, table, work))
     found: Found = {}
     for shape, some in _statements(entries, table, masks=masks and table.sets.can_mask):
         for part in _parts(some, table.sets.most_rows):
-            found |= _update(connection, table, shape, part)
+            found |= _update(connection, table, shape, part, telling=telling)
     if table.reread:
         _read_back(session, table, {place: names for place, _, _, names, *_ in entries if place in found}, found)
     return found
@@ -122,7 +125,12 @@ def _statements(
 
 
 def _update(
-    connection: Connection, table: PlainTable, shape: tuple[str, ...] | None, entries: Sequence[_Entry]
+    connection: Connection,
+    table: PlainTable,
+    shape: tuple[str, ...] | None,
+    entries: Sequence[_Entry],
+    *,
+    telling: bool,
 ) -> Found:
     sets = table.sets
     assert sets is not None
@@ -134,11 +142,12 @@ def _update(
     spots = {name: (cell, table.processors[column]) for name, cell, column in zip(names, cells, columns, strict=True)}
     bits = {name: 1 << at for at, name in enumerate(names)}
     identity_names, version_name = table.identity_names, table.version_name
+    single = identity_names[0] if len(identity_names) == 1 else None
     answers: list[dict[str, Any]] = []
     masks: dict[tuple[str, ...], int] = {}
     for at, (_, key, _, written, operation, more) in enumerate(entries):
         values = {**operation.values, **more} if more else operation.values
-        answer = dict(zip(identity_names, key, strict=True))
+        answer = {single: key[0]} if single is not None else dict(zip(identity_names, key, strict=True))
         for name in written:
             value = values[name]
             if type(value) not in LEAVES:
@@ -154,10 +163,12 @@ def _update(
         if version_name is not None:
             answer[version_name] = versions[at]
         answers.append(answer)
-    there = sets.update(connection, columns, table.expressions, arrays, masked=shape is None)
+    there = sets.update(connection, columns, table.expressions, arrays, masked=shape is None, telling=telling)
     if there is None:
         raise Uncertain
-    return {entries[at][0]: _answer(table, answers[at]) for at in there}
+    if version_name is None:
+        return {entries[at][0]: Answer(answers[at]) for at in there}
+    return {entries[at][0]: Answer(answers[at], None, versions[at]) for at in there}
 
 
 def _arrays(

@@ -20,7 +20,6 @@ from sqlalchemy import Column, Connection, Dialect, Table, insert, inspect
 from sqlalchemy.orm import Mapper, RelationshipDirection, Session
 from sqlalchemy.sql import ClauseElement, elements, functions, visitors
 
-from .._snapshot import MISSING
 from ..operation import Method, Operation
 from ._sql_sets import Sets, sets
 from ._sql_triggers import Seen, look
@@ -214,7 +213,7 @@ class PlainTable:
             if name != self.version_name and (column.server_onupdate is not None or column in self.expressions)
         )
         self.order = {name: at for at, name in enumerate(self.settable)}.__getitem__
-        self._shapes: dict[frozenset[str], tuple[str, ...] | None] = {}
+        self._shapes: dict[frozenset[str], tuple[str, ...]] = {}
         return True
 
     def undisturbed(self) -> bool:
@@ -244,24 +243,26 @@ class PlainTable:
 
     def key(self, operation: Operation) -> tuple[Any, ...]:
         identity = operation.identity
-        key = identity if isinstance(identity, tuple) else (identity,)
-        if len(key) != len(self.identity_names) or None in key:
+        key = identity if type(identity) is tuple else (identity,)
+        if None in key or len(key) != len(self.identity_names):
             raise NotPlain
         return key
 
     def shape(self, operation: Operation) -> tuple[str, ...]:
         """Names of the columns that an update is to write, in the table's order; see `_Work._written`."""
         changed = operation.changed
-        shape = self._shapes.get(changed, MISSING)
-        if shape is MISSING:
-            if len(self._shapes) >= _MOST_SHAPES:
-                self._shapes.clear()
-            names = sorted(changed & self.settable.keys(), key=self.order)
-            shape = self._shapes[changed] = None if changed & self._beyond else tuple(names)
-        if shape is None:
-            raise NotPlain
+        shape = self._shapes.get(changed) or self._shape(changed)
         if not operation.values.keys() >= changed:
             shape = tuple(name for name in shape if name in operation.values)
+        return shape
+
+    def _shape(self, changed: frozenset[str]) -> tuple[str, ...]:
+        if changed & self._beyond:
+            raise NotPlain
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        shape = tuple(sorted(changed & self.settable.keys(), key=self.order))
+        self._shapes[changed] = shape
         return shape
 
     def new_row(self, operation: Operation) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:

@@ -115,7 +115,8 @@ class Sets:
         arrays: Arrays,
         *,
         masked: bool,
-    ) -> list[int] | None:
+        telling: bool,
+    ) -> Sequence[int] | None:
         """Write rows; gives the indices of those that were there, None if that cannot be told.
 
         Args:
@@ -125,13 +126,15 @@ class Sets:
             arrays: The keys, the expected and the new versions (if there are any), the masks (if `masked`), and the cells
                 of `columns`; processed.
             masked: Whether a row writes only the columns whose bits are set; else all of them.
+            telling: Whether it is worth something to be told which rows were there; else only if all of them were.
         """
         types: list[Column[Any] | str] = [*self.keys]
         types += [] if self.version is None else [self.version, self.version]
         types += ["BIGINT"] if masked else []
-        return self._send(connection, ("update", tuple(columns), masked), [*types, *columns], others, arrays)
+        kind = "update", tuple(columns), masked, telling
+        return self._send(connection, kind, [*types, *columns], others, arrays)
 
-    def delete(self, connection: Any, arrays: Arrays, *, versioned: bool) -> list[int] | None:
+    def delete(self, connection: Any, arrays: Arrays, *, versioned: bool) -> Sequence[int] | None:
         """Delete rows; gives the indices of those that were there, None if that cannot be told.
 
         Args:
@@ -150,7 +153,7 @@ class Sets:
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
-    ) -> list[int] | None:
+    ) -> Sequence[int] | None:
         raise NotImplementedError
 
     def _text(
@@ -187,7 +190,7 @@ class Sets:
         """The names of the row source's columns, in the order of the arrays."""
         labels = [f"k{at}" for at in range(len(self.keys))]
         match kind:
-            case ("update", columns, masked):
+            case ("update", columns, masked, _):
                 labels += [] if self.version is None else ["x", "w"]
                 labels += ["m"] if masked else []
                 return labels + [f"c{at}" for at in range(len(columns))]
@@ -208,7 +211,7 @@ class _Postgres(Sets):
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
-    ) -> list[int] | None:
+    ) -> Sequence[int] | None:
         count = len(arrays[0])
         arrays = [list(range(count)), *arrays]
         parameters: tuple[Any, ...]
@@ -242,7 +245,7 @@ class _Postgres(Sets):
     def _statement(self, kind: tuple[Any, ...], others: Mapping[Column[Any], str], source: str) -> str:
         source = f"{source} AS v (o, {', '.join(self._labels(kind))})"
         match kind:
-            case ("update", columns, masked):
+            case ("update", columns, masked, _):
                 assignments, condition = (
                     self._assignments(columns, others, masked=masked),
                     self._condition(versioned=True),
@@ -266,15 +269,18 @@ class _SQLite(Sets):
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
-    ) -> list[int] | None:
+    ) -> Sequence[int] | None:
         count = len(arrays[0])
         size = _rounded(count)
         row = f"({', '.join('?' * len(types))})"
         text = self._text(size, kind, others, lambda: f"VALUES {', '.join([row] * size)}")
         parameters = tuple(chain.from_iterable(zip(*_padded(arrays, size), strict=True)))
-        rows = connection.exec_driver_sql(text, parameters).all()
+        result = connection.exec_driver_sql(text, parameters)
+        if kind[0] == "update" and not kind[-1]:
+            return range(count) if result.rowcount == count else None
+        rows = result.all()
         if len(rows) == count:
-            return list(range(count))
+            return range(count)
         # RETURNING knows the table only, so a row is known by its key: unless another spelling may be equal to it.
         keys = arrays[: len(self.keys)]
         places = {key: at for at, key in enumerate(zip(*keys, strict=True))}
@@ -285,21 +291,23 @@ class _SQLite(Sets):
         return [places[key] for key in found]
 
     def _statement(self, kind: tuple[Any, ...], others: Mapping[Column[Any], str], source: str) -> str:
-        source = f"WITH v ({', '.join(self._labels(kind))}) AS ({source})"
+        labels = ", ".join(self._labels(kind))
         returned = f"RETURNING {', '.join(self._names[column] for column in self.keys)}"
         match kind:
-            case ("update", columns, masked):
-                assignments, condition = (
-                    self._assignments(columns, others, masked=masked),
-                    self._condition(versioned=True),
-                )
-                return f"{source} UPDATE {self._table} AS r SET {assignments} FROM v WHERE {condition} {returned}"  # noqa: S608 - as above
+            case ("update", columns, masked, telling):
+                # The WITH stands inside, because sqlite3 counts the rows only of what begins with UPDATE.
+                source = f"(WITH s ({labels}) AS ({source}) SELECT * FROM s) AS v"  # noqa: S608 - names of ours
+                assignments = self._assignments(columns, others, masked=masked)
+                condition = self._condition(versioned=True) + (f" {returned}" if telling else "")
+                return f"UPDATE {self._table} AS r SET {assignments} FROM {source} WHERE {condition}"  # noqa: S608 - quoted names only
             case _:
                 # SQLite has no DELETE ... USING; the rows are found by their keys first.
                 keys = ", ".join(self._names[column] for column in self.keys)
                 picked = ", ".join(f"r.{self._names[column]}" for column in self.keys)
                 chosen = f"SELECT {picked} FROM v JOIN {self._table} AS r ON {self._condition(versioned=kind[1])}"  # noqa: S608
-                return f"{source} DELETE FROM {self._table} WHERE ({keys}) IN ({chosen}) {returned}"  # noqa: S608
+                return (
+                    f"WITH v ({labels}) AS ({source}) DELETE FROM {self._table} WHERE ({keys}) IN ({chosen}) {returned}"  # noqa: S608
+                )
 
 
 class _Anywhere(Sets):
@@ -321,11 +329,11 @@ class _Anywhere(Sets):
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
-    ) -> list[int] | None:
+    ) -> Sequence[int] | None:
         labels = self._labels(kind)
         rows = [dict(zip(labels, row, strict=True)) for row in zip(*arrays, strict=True)]
         count = connection.execute(self._compiled(kind), rows).rowcount
-        return list(range(len(rows))) if count == len(rows) else None
+        return range(count) if count == len(rows) else None
 
     def _compiled(self, kind: tuple[Any, ...]) -> Any:
         terms = [column == bindparam(f"k{at}") for at, column in enumerate(self.keys)]

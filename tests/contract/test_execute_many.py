@@ -292,7 +292,7 @@ def test_a_batch_is_what_its_operations_are_one_by_one(make: Callable[..., Store
     """The same answers, the same errors and the same rows; and so again if some are repeated under their keys."""
     together, apart = make(keyed=keyed), make(keyed=keyed)
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(
         first=st.lists(operations(), min_size=2, max_size=_MOST),
         second=st.lists(operations(), max_size=_MOST),

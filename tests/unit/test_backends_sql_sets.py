@@ -30,6 +30,8 @@ C = TABLE.columns
 class Connection:
     """Takes what is sent, and answers with rows."""
 
+    rowcount = -1
+
     def __init__(self, *rows: Any) -> None:
         self.sent: list[tuple[str, Any]] = []
         self._rows = rows
@@ -62,7 +64,7 @@ def test_arrays_for_postgresql() -> None:
     connection = Connection((0,), (2,))
     arrays: Any = [[1, 2, 3], [1, 1, 1], [2, 2, 2], [1, 2, 3], ["a", None, "b"], [None, 5, 6]]
     maker = made(psycopg.dialect())
-    assert maker.update(connection, [C.select, C.price], {C.at: "now()"}, arrays, masked=True) == [0, 2]
+    assert maker.update(connection, [C.select, C.price], {C.at: "now()"}, arrays, masked=True, telling=True) == [0, 2]
     text = (
         'UPDATE "my schema"."100%% item" AS r SET version = v.w, '
         '"select" = CASE WHEN (v.m & 1) <> 0 THEN v.c0 ELSE r."select" END, '
@@ -71,7 +73,9 @@ def test_arrays_for_postgresql() -> None:
         "AS v (o, k0, x, w, m, c0, c1) WHERE r.id = v.k0 AND r.version = v.x RETURNING v.o"
     )
     assert connection.sent == [(text, ([0, 1, 2], *arrays))]
-    maker.update(connection, [C.select, C.price], {C.at: "now()"}, [array[:1] for array in arrays], masked=True)
+    maker.update(
+        connection, [C.select, C.price], {C.at: "now()"}, [array[:1] for array in arrays], masked=True, telling=True
+    )
     assert connection.sent[1][0] is connection.sent[0][0]
 
 
@@ -79,7 +83,7 @@ def test_values_for_postgresql() -> None:
     """Where the values of a column are not of one type, or the driver is another: rows, each value cast."""
     arrays: Any = [[1, 2], [1, 1], [2, 2], ["a", 5]]
     connection = Connection()
-    assert made(psycopg.dialect()).update(connection, [C.select], {}, arrays, masked=False) == []
+    assert made(psycopg.dialect()).update(connection, [C.select], {}, arrays, masked=False, telling=True) == []
     row = "(%s::INTEGER, %s::INTEGER, %s::INTEGER, %s::INTEGER, %s::TEXT)"
     assert connection.sent == [
         (
@@ -93,7 +97,7 @@ def test_values_for_postgresql() -> None:
         (psycopg2.dialect(), "(VALUES (%s::INTEGER, "),
         (asyncpg.dialect(), "(VALUES ($1::INTEGER, "),
     ):
-        made(dialect).update(connection, [C.select], {}, arrays, masked=False)
+        made(dialect).update(connection, [C.select], {}, arrays, masked=False, telling=True)
         assert first in connection.sent[-1][0]
     assert "$10::TEXT" in connection.sent[-1][0]
 
@@ -102,10 +106,10 @@ def test_a_written_column_keeps_its_expression_where_it_is_not_written() -> None
     """A column that gets a value by itself does so in each row that does not write it."""
     connection = Connection((1,))
     maker = made(psycopg.dialect(), versioned=False)
-    maker.update(connection, [C.at, C.price], {C.at: "now()"}, [[1], [1], [None], [5]], masked=True)
+    maker.update(connection, [C.at, C.price], {C.at: "now()"}, [[1], [1], [None], [5]], masked=True, telling=True)
     assert "SET at = CASE WHEN (v.m & 1) <> 0 THEN v.c0 ELSE now() END, price" in connection.sent[0][0]
     assert connection.sent[0][0].endswith("WHERE r.id = v.k0 RETURNING v.o")
-    maker.update(connection, [C.at], {C.at: "now()"}, [[1], [None]], masked=False)
+    maker.update(connection, [C.at], {C.at: "now()"}, [[1], [None]], masked=False, telling=True)
     assert "SET at = v.c0 FROM" in connection.sent[1][0]
 
 
@@ -113,14 +117,25 @@ def test_rows_for_sqlite() -> None:
     """A few sizes, filled up with rows that are nobody's; who was there is known by the key."""
     connection = Connection(*((at,) for at in range(17)))
     arrays: Any = [list(range(17)), [1] * 17, [2] * 17, ["a"] * 17]
-    assert made(lite()).update(connection, [C.select], {}, arrays, masked=False) == list(range(17))
+    assert made(lite()).update(connection, [C.select], {}, arrays, masked=False, telling=True) == range(17)
     text, parameters = connection.sent[0]
     assert text == (
-        f"WITH v (k0, x, w, c0) AS (VALUES {', '.join(['(?, ?, ?, ?)'] * 18)}) "
         'UPDATE "my schema"."100% item" AS r SET version = v.w, "select" = v.c0 '
-        "FROM v WHERE r.id = v.k0 AND r.version = v.x RETURNING id"
+        f"FROM (WITH s (k0, x, w, c0) AS (VALUES {', '.join(['(?, ?, ?, ?)'] * 18)}) SELECT * FROM s) AS v "
+        "WHERE r.id = v.k0 AND r.version = v.x RETURNING id"
     )
     assert parameters[:4] + parameters[-8:] == (0, 1, 2, "a", 16, 1, 2, "a", None, None, None, None)
+
+
+def test_a_count_is_enough_for_sqlite_at_first() -> None:
+    """All were there, which is cheap to know; or not, and then it is asked again who."""
+    arrays: Any = [[5, 6], ["a", "b"]]
+    for count, there in ((2, range(2)), (1, None)):
+        connection = Connection()
+        connection.rowcount = count
+        maker = made(lite(), versioned=False)
+        assert maker.update(connection, [C.select], {}, arrays, masked=False, telling=False) == there
+        assert connection.sent[0][0].endswith("WHERE r.id = v.k0")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +249,7 @@ def test_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sql_sets, "_MOST_TEXTS", 2)
     maker = made(psycopg.dialect(), versioned=False)
     for columns in ([C.select], [C.price], [C.at], [C.select]):
-        maker.update(Connection(), columns, {}, [[1], [None]], masked=False)
+        maker.update(Connection(), columns, {}, [[1], [None]], masked=False, telling=True)
     assert len(maker._texts) == 2
 
 

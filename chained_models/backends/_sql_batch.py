@@ -273,6 +273,7 @@ def _one_by_one(
 ) -> SessionSteps:
     results: list[Result] = []
     outage: Exception | None = None
+    last = max((place for place in range(len(operations)) if place not in found), default=0)
     for place, operation in enumerate(operations):
         if place in found:
             results.append(found[place])
@@ -282,7 +283,7 @@ def _one_by_one(
             error.__cause__ = outage
             results.append(error)
             continue
-        hurried = operation if place + 1 == len(operations) else _hurried(operation, time_left())
+        hurried = operation if place == last else _hurried(operation, time_left())
         try:
             results.append((yield partial(carry_out, operation=hurried, keys=keys)))
         except Exception as error:  # noqa: BLE001 - that is how this one went

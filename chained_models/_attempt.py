@@ -83,7 +83,8 @@ def _sent(
     if announce is not None:
         announce(save)
     try:
-        return as_answer((yield Execution(save.backend.execute, operation), operation.timeout))
+        returned = yield Execution(save.backend.execute, operation), operation.timeout
+        return Answer() if returned is None else as_answer(returned)
     except Gone:
         if operation.method is not Method.DELETE:
             raise
@@ -94,7 +95,7 @@ def _sent(
 
 def _bind(save: SaveHandle[Any]) -> Operation | None:
     """The operation that this save is, now that its turn has come; None if there is nothing to send."""
-    record = save.record.current()
+    record = save.record if save.record._became is None else save.record.current()
     bound: Bound = save.binding
     method = record.method(save.verb, force_insert=save.force_insert)
     if method is None:
@@ -107,14 +108,14 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         given = bound.identity_in(values)
         if given is None:
             values = {**values, **bound.parts(identity)}
-        elif given != identity:
+        elif given is not identity and given != identity:
             raise IdentityChanged(f"{save} carries another identity than the one it is stored under; make a new object")
     if bound.versioned and (method is Method.UPDATE or method is Method.PATCH):
         check_version(save)
     changed = _changed(save, method, values)
     if method is Method.PATCH and not changed:
         return None
-    name = save.id
+    name = save.work.id_of(save.seq)
     return Operation(
         name,
         str(record),

@@ -144,12 +144,12 @@ class Intake:
         bound, port, facts, model = save.binding, save.port, save.facts, save.model
         adapter, writes = bound.adapter, save.verb in _WRITES
         key = None if bound.binding.ordering_key is None else bound.ordering_key(port, model)
-        identity = bound.identity_of(model)
-        if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
-            check_identity(identity)
         origin = adapter.origin(model)
         stored = bound.server_given if origin is None else origin.stored
         save.snapshot = adapter.snapshot(model, check=writes)
+        identity = bound.identity_in(save.snapshot)
+        if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
+            check_identity(identity)
         if origin is not None and not facts.unsettled:
             if origin.stored and port.is_home(model):
                 # Asked again, because the snapshot may have loaded what was expired.

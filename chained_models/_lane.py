@@ -228,7 +228,10 @@ class LaneState(Generic[C]):
     @property
     def open(self) -> bool:
         """Whether an attempt may start."""
-        return not (self.lane._paused or self._alone or self.renewing or self.full)
+        lane = self.lane
+        if lane._paused or self._alone or self.renewing:
+            return False
+        return len(self.slots) < lane.max_in_flight or not self.full
 
     def request(self, chain: C) -> None:
         """`chain` has a save that could be sent. Asking again keeps its place in line."""

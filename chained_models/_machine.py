@@ -72,15 +72,19 @@ class Machine(Scheduler):
         return self._offer(save.chain)
 
     def enter(self, key: Hashable, lane: LaneState[Chain], save: Save) -> list[Effect]:
-        """Take the next place in the chain of `key`, and fill it: :meth:`reserve` and :meth:`fill` in one."""
-        idle = key not in self.chains
-        self.reserve(key, lane, save)
+        """Take the next place in the chain of `key`, and fill it: for a new save of a model, :meth:`reserve` and :meth:`fill`."""
+        chain = self.chains.get(key)
+        idle = chain is None
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        assert chain.pace is None
+        self._seq = save.seq = save.place = self._seq + 1
+        save.chain = chain
+        chain.saves[save.place] = save
         self._move(save, Input.FILL)
-        chain = save.chain
-        assert chain is not None
         if len(chain.saves) > 1:
             return []  # what stands behind another one changes nothing yet
-        if idle and not save.waits and chain.pace is None and not (lane.ready or lane.signals) and lane.open:
+        if idle and not save.waits and not (lane.ready or lane.signals) and lane.open:
             return [self._start(chain, save)]  # nothing was in the chain, and nothing waits for the lane
         return self._offer(chain)
 
@@ -150,7 +154,7 @@ class Machine(Scheduler):
         self._move(save, Input.SUCCEED)
         del chain.saves[save.place]
         chain.active = None
-        if chain.saves or not chain.empty:
+        if chain.saves or chain.paused or chain.halted is not None:
             return self._offer(chain)
         del self.chains[chain.key]
         return self._granted(lane) if lane.ready or lane.signals else []

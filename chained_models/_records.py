@@ -87,7 +87,12 @@ class Records:
         """Find out which thing the save is of, and whether it may be accepted; None if it was deleted already."""
         if self._ledger.closed:
             raise DispatcherClosed
-        record = save.record = self.adopt(save.port, save.facts, save.binding.model.type, identity, stored=stored)
+        facts = save.facts
+        record: Record = facts.record
+        # `adopt` has something to find out; else it was found out by an earlier save.
+        if record._became is not None or (identity is not None and record.life is Life.NEW and not record.unsettled):
+            record = self.adopt(save.port, facts, save.binding.model.type, identity, stored=stored)
+        save.record = record
         if identity is not None and record.identity != identity:
             _refuse_another(record, identity)
         if record.deletion is not None or record.life is Life.DELETED:
@@ -243,7 +248,9 @@ class Records:
 
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""
-        record = save.record.current()
+        record = save.record
+        if record._became is not None:
+            record = record.current()
         record.unsettled += 1
         record.patches += save.verb is Verb.PATCH
         save.facts.unsettled += 1
@@ -254,7 +261,9 @@ class Records:
 
     def settled(self, save: SaveHandle[Any]) -> None:
         """It is counted no more."""
-        record = save.record.current()
+        record = save.record
+        if record._became is not None:
+            record = record.current()
         record.unsettled -= 1
         record.patches -= save.verb is Verb.PATCH
         save.facts.unsettled -= 1
@@ -288,9 +297,11 @@ class Records:
         assert save.operation is not None
         facts = save.facts
         self.settled(save)
-        save.record.current().confirmed(save.operation.method)
+        record = save.record if save.record._became is None else save.record.current()
+        record.life = Life.LIVE
         save.answer = answer
-        facts.confirm(sent_by(save), {}, answer.version)
+        sent = sent_by(save) if save.operation.method is Method.PATCH else save.operation.values
+        facts.confirm(sent, {}, answer.version)
         facts.last = None
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:

@@ -191,17 +191,24 @@ class Bound:
         return port, key
 
     def identity_in(self, values: Mapping[str, Any]) -> Any:
-        """The identity in a snapshot, or None."""
+        """The identity in a snapshot, or None.
+
+        Raises:
+            InvalidIdentity: It cannot be compared (it is not hashable).
+        """
         names = self.model.identity
-        if len(names) == 1:
-            value = values.get(names[0])
-            return None if value is MISSING else value
+        if len(names) == 1 and type(value := values.get(names[0])) in _PLAIN_IDENTITIES:
+            return value
         return as_identity([values.get(name) for name in names])
 
     def parts(self, identity: Any) -> dict[str, Any]:
         """An identity as attributes."""
         names = self.model.identity
         return dict(zip(names, identity if len(names) > 1 else (identity,), strict=True))
+
+
+# Most identities are of these, which need no closer look.
+_PLAIN_IDENTITIES = frozenset({int, str, type(None)})
 
 
 def as_identity(parts: list[Any]) -> Any:

@@ -118,9 +118,9 @@ class Announcer:
 
     def listened_to(self, save: Handle[Any]) -> bool:
         """Whether somebody may be called when this save has ended, or in another thread."""
-        if save.calls_back or (save.delivery is not None and not self.here(save)):
+        if save.delivery is not None and not self.here(save):
             return True
-        return events.everywhere.any or save.heard
+        return events.everywhere.any or save.heard or save.calls_back
 
     @staticmethod
     def hears(save: Handle[Any]) -> bool:

@@ -85,10 +85,7 @@ class Engine:
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
-        if len(effects) == 1 and type(only := effects[0]) is Start and not self.vigil.due:
-            driver, job = self._job([only])
-            driver.start(job)
-        elif effects or self.vigil.due:
+        if effects or self.vigil.due:
             start(self._carry_out(effects))
             raise_interrupt([effect.save for effect in effects if type(effect) is Settled or type(effect) is Signal])
 
@@ -96,6 +93,8 @@ class Engine:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
         if self.vigil.due:
             self.vigil.arrange()
+        if len(effects) == 1 and type(only := effects[0]) is Start:
+            return [self._job([only])]
         jobs: Jobs = []
         behind: Jobs = []
         signals: list[Signal] = []

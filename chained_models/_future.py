@@ -20,7 +20,7 @@ from .operation import Answer
 from .policies import FailureRule, Outcome, RetryPolicy
 from .protocols import Driver
 
-__all__ = ["Handle"]
+__all__ = ["PENDING", "Handle"]
 
 logger = logging.getLogger("chained_models")
 
@@ -30,7 +30,7 @@ E = TypeVar("E")
 # Guards the moment in which a handle gets its Condition; see Handle._condition. Re-entrant for signal handlers.
 _making = threading.RLock()
 
-_PENDING = "PENDING"
+PENDING = "PENDING"
 _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
 
@@ -124,7 +124,7 @@ class Handle(Future[T]):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._state = _PENDING
+        self._state = PENDING
         self._result: T | None = None
         self._audience: _Audience | None = None
         self.state = SaveState.PREPARING
@@ -283,7 +283,7 @@ class Handle(Future[T]):
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
         with _making:
-            if self._state is not _PENDING:
+            if self._state is not PENDING:
                 raise InvalidStateError(f"{self!r} was settled twice")
             audience = self._audience
             if audience is None:

@@ -7,9 +7,10 @@ from contextvars import Context
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ._future import Handle
+from ._future import PENDING, Handle
 from ._record import Record, Verb
 from ._snapshot import Snapshot, Theirs
+from ._states import SaveState
 from ._work import Host, Work
 from .operation import Method, Operation
 from .policies import Coalesce, ConflictRule, OnConflict
@@ -89,7 +90,14 @@ class SaveHandle(Handle[T]):
         context: Context,
         delivery: Any,
     ) -> None:
-        super().__init__(host)
+        # What Handle sets, once more: a call for every save is dear.
+        self._host = host
+        self._state = PENDING
+        self._result = self._audience = None
+        self.state = SaveState.PREPARING
+        self.seq = self.place = self.token = self.attempts = 0
+        self.started = 0.0
+        self.chain = self.answer = None
         self.work = work
         self.model = model
         self.verb = verb

@@ -288,15 +288,21 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         facts.failed = {}
     if overtaken is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
-    return _give(save, about, understood, {**sent, **answered})
+    return _give(save, about, understood, {**sent, **answered}, answered)
 
 
-def _give(save: SaveHandle[Any], about: Snapshot, understood: Mapping[str, Any], stored: Snapshot) -> Merged:
+def _give(
+    save: SaveHandle[Any],
+    about: Snapshot,
+    understood: Mapping[str, Any],
+    stored: Snapshot,
+    plain: Snapshot | None = None,
+) -> Merged:
     """Give the object what was answered: now, or when the thread that works with it comes along."""
     facts, adapter, discard, seq = save.facts, save.binding.adapter, save.discard, save.seq
 
     def assign(model: Any) -> Merged:
-        merged = assign_answer(adapter, model, about, understood, discard=discard)
+        merged = assign_answer(adapter, model, about, understood, plain, discard=discard)
         if adapter.origin(model) is not None and save.port.is_home(model):  # its library keeps an account of its own
             adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
             if (origin := adapter.origin(model)) is not None:

@@ -40,10 +40,11 @@ class AttrsAdapter(DataclassAdapter):
             return super().snapshot(model)
         _validate(model)
         snapshot, met = copied(type(model), self.values(model))
-        for objects in met.values():
-            for each, _ in objects:
-                if self.accepts(type(each)):
-                    _validate(each)
+        for groups in met.values():
+            for group in groups:
+                if self.accepts(group.kind):
+                    for each in group.values:
+                        _validate(each)
         return snapshot
 
 

@@ -18,9 +18,10 @@ import typing
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ..exceptions import MissingExtra
+from ._fields import Layout, layout_of
 from ._plain import PlainAdapter, Typer, is_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class DataclassAdapter(PlainAdapter):
         return dataclasses.is_dataclass(model_type)
 
     def fields(self, model_type: type) -> tuple[str, ...]:
-        return tuple(field.name for field in dataclasses.fields(model_type))
+        return cast("Layout", layout_of(model_type)).names
 
     def server_given(self, model_type: type, names: tuple[str, ...]) -> bool:
         declared = {field.name: field for field in dataclasses.fields(model_type)}

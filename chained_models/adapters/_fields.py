@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import enum
 import fractions
 import operator
+import pathlib
 import re
 import types
 import uuid
@@ -19,7 +21,7 @@ from typing import Any, Final
 
 from .._snapshot import MISSING
 
-__all__ = ["LEAVES", "FieldsOf", "Layout", "fill", "layout_of", "values_of"]
+__all__ = ["LEAF_BASES", "LEAVES", "FieldsOf", "Layout", "fields_of", "fill", "is_leaf", "layout_of", "values_of"]
 
 # Immutable all the way down; found by exact type, because a subclass may carry attributes of its own.
 LEAVES: Final = frozenset({
@@ -29,7 +31,15 @@ LEAVES: Final = frozenset({
     type, types.FunctionType, types.BuiltinFunctionType,
 })  # fmt: skip
 
+# Of these, subclasses and members too.
+LEAF_BASES: Final = (enum.Enum, pathlib.PurePath, type)
+
 _KEPT: Final = "__chained_models_layout__"
+
+
+def is_leaf(kind: type) -> bool:
+    """Whether values of exactly this kind are immutable all the way down."""
+    return kind in LEAVES or issubclass(kind, LEAF_BASES)
 
 
 class FieldsOf(dict[str, Any]):
@@ -139,7 +149,7 @@ def values_of(model: Any) -> dict[str, Any] | None:
     return None if layout is None else layout.values(model)
 
 
-def _direct(kind: type, names: Iterable[str]) -> bool:
+def _direct(kind: Any, names: Iterable[str]) -> bool:
     if kind.__getattribute__ is not object.__getattribute__ or not kind.__dictoffset__:
         return False
     return not any(_is_data_descriptor(kind, name) for name in names)

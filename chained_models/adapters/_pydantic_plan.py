@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from .._snapshot import MISSING
 from ..exceptions import UnsupportedModel
-from ._fields import Layout, layout_of
-from ._plain import Signature, is_leaf
+from ._copying import Signature
+from ._fields import Layout, is_leaf, layout_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -81,7 +81,7 @@ class Plan:
         names: Its fields.
         judged: Whether it has after validators of the whole model.
         secret: Whether it is a secret in the manner of pydantic's own.
-        recipes: What is left to do, by the types of the values of an instance that has all of its fields.
+        recipes: What is left to do, by the names in an instance's `__dict__`, followed by the types of the values.
     """
 
     def __init__(self, model_type: type[BaseModel]) -> None:
@@ -101,7 +101,7 @@ class Plan:
         self._model, self._judges = found
         self.judged = bool(self._judges)
         self.secret = hasattr(model_type, "get_secret_value")
-        self.recipes: dict[Signature, Recipe] = {}
+        self.recipes: dict[tuple[Any, ...], Recipe] = {}
         decorators = model_type.__pydantic_decorators__.field_validators.values()
         annotated = (note for field in fields.values() for note in field.metadata)
         self._converters = [
@@ -109,24 +109,16 @@ class Plan:
             *(note.func for note in annotated if type(note).__name__ in _CONVERTERS),
         ]
 
-    def taken(self, model: BaseModel) -> tuple[dict[str, Any], Iterable[str]]:
-        """The values of a valid model, not copied, and the names of those that are no leaves.
-
-        Raises:
-            Exception: It is not valid; whatever pydantic and the user's validators raise.
-        """
-        values = self.layout.whole(model)
-        if values is None:
-            values = self.layout.values(model)
-            self.check(values)
-            return values, [name for name, value in values.items() if not is_leaf(type(value))]
-        signature = (*map(type, values.values()),)
-        recipe = self.recipes.get(signature)
-        if recipe is None:
-            recipe = self.learn(signature)
-        if recipe.ask is not None:
-            recipe.ask(values)
-        return values, recipe.copy
+    def studied(self, model: BaseModel) -> tuple[dict[str, Any], Recipe]:
+        """The values of a model, not copied, and what is left to do."""
+        values = model.__dict__.copy()
+        recipe = self.recipes.get((*values, *map(type, values.values())))
+        if recipe is not None and not model.__pydantic_extra__:
+            return values, recipe
+        values = self.layout.values(model)
+        if (*values,) == self.names:
+            return values, self.learn((*map(type, values.values()),))
+        return values, Recipe(self.check, tuple(name for name, value in values.items() if not is_leaf(type(value))))
 
     def check(self, values: dict[str, Any]) -> None:
         """Ask of all values that are not the default of their field.
@@ -140,7 +132,9 @@ class Plan:
 
     def settled(self, signatures: Iterable[Signature]) -> bool:
         """Whether values of such types are valid without any being asked for."""
-        return not self.judged and all((self.recipes.get(each) or self.learn(each)).ask is None for each in signatures)
+        return not self.judged and all(
+            (self.recipes.get((*self.names, *each)) or self.learn(each)).ask is None for each in signatures
+        )
 
     def learn(self, signature: Signature) -> Recipe:
         """What is left to do for values of these types."""
@@ -154,7 +148,7 @@ class Plan:
             ask = self.check if full or not self._silent else self._asking(open_)
         recipe = Recipe(ask, copy)
         if not full:
-            self.recipes[signature] = recipe
+            self.recipes[*self.names, *signature] = recipe
         return recipe
 
     def _asking(self, fields: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
@@ -175,7 +169,6 @@ class Plan:
 
     def _decided(self, name: str, kind: type) -> bool:
         """Whether each instance of exactly this class is a valid value of that field."""
-        config = {key for key in _REFUSING & self._model.get("config", {}).keys()}
 
         def passes(schema: Mapping[str, Any]) -> bool:
             match schema:
@@ -188,9 +181,7 @@ class Plan:
                 case {"type": "union", "choices": choices}:
                     return any(passes(choice[0] if isinstance(choice, tuple) else choice) for choice in choices)
                 case {"type": "definition-ref", "schema_ref": ref}:
-                    found = self._by_ref[ref]
-                    # What refers to itself does so within something that is not looked into here.
-                    return passes(found)
+                    return passes(self._by_ref[ref])  # what refers to itself does so within what is not looked into
                 case {"type": "model" | "dataclass", "cls": wanted}:
                     return kind is wanted and _REFUSING.isdisjoint({*schema, *schema.get("config", ())})
                 case {"type": "enum", "cls": wanted}:
@@ -199,7 +190,7 @@ class Plan:
                     return _DECIDED.get(decided) is kind and schema.keys() <= _HARMLESS
             return False
 
-        return not config and passes(self._at_rest[name]["schema"])
+        return _REFUSING.isdisjoint(self._model.get("config", ())) and passes(self._at_rest[name]["schema"])
 
     @cached_property
     def _silent(self) -> bool:
@@ -383,12 +374,11 @@ def _top_names(field: Mapping[str, Any]) -> set[str | int]:
     return {path[0] for path in _paths(field)}
 
 
-def plan_of(model_type: type) -> Plan:
+def plan_of(model_type: Any) -> Plan:
+    """The plan of a class of pydantic models."""
     # In the class itself, not in a weak mapping: the plan's validators refer to the class and would keep it alive there.
     plan: Plan | None = model_type.__dict__.get("__chained_models_plan__")
-    if plan is None or plan.whole is not cast(Any, model_type).__pydantic_core_schema__:  # rebuilt since
+    if plan is None or plan.whole is not model_type.__pydantic_core_schema__:  # rebuilt since
         plan = Plan(model_type)
         type.__setattr__(model_type, "__chained_models_plan__", plan)
     return plan
-
-

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .._snapshot import MISSING
-from ._plain import copied
+from ._copying import copied
 from .dataclass import DataclassAdapter
 
 __all__ = ["ADAPTER", "AttrsAdapter"]

@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ..exceptions import MissingExtra
+from ._copying import Typer, is_json
 from ._fields import Layout, layout_of
-from ._plain import PlainAdapter, Typer, is_json
+from ._plain import PlainAdapter
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -48,7 +49,7 @@ class DataclassAdapter(PlainAdapter):
 
     def load(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
         hints = _hints(model_type)
-        typed = Typer()(self.named(model_type, values))
+        typed = Typer().walk(self.named(model_type, values))
         return {name: _structure(value, hints.get(name, Any)) for name, value in typed.items()}
 
     def named(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._snapshot import MISSING, Missing
 from ..exceptions import MaskedSecret
+from ._copying import Group, Typer, copied_in, is_json
 from ._fields import LEAVES, fields_of
-from ._plain import Group, PlainAdapter, Typer, copied_in, is_json
+from ._plain import PlainAdapter
 from ._pydantic_plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -56,12 +57,17 @@ class PydanticAdapter(PlainAdapter):
         return field.get_default(call_default_factory=True) is None
 
     def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
+        plan = plan_of(type(model))
+        # Copied first, and then looked at: another thread may edit the model between one line and the next.
+        values = model.__dict__.copy()
+        recipe = plan.recipes.get((*values, *map(type, values.values())))
+        if recipe is None or model.__pydantic_extra__:
+            values, recipe = plan.studied(model)
+        if check and recipe.ask is not None:
+            recipe.ask(values)
+        snapshot, met = copied_in(plan.model_type, values, recipe.copy) if recipe.copy else (values, {})
         if not check:
-            return super().snapshot(model)
-        model_type = type(model)
-        plan = plan_of(model_type)
-        values, names = plan.taken(model)
-        snapshot, met = copied_in(model_type, values, names) if names else (values, {})
+            return snapshot
         if plan.judged:
             _judge(plan, model, snapshot)
         for name, groups in met.items():
@@ -95,7 +101,7 @@ class PydanticAdapter(PlainAdapter):
             def read(validator: SchemaValidator) -> dict[str, Any]:
                 return cast("dict[str, Any]", validator.validate_json(text, **options))
         else:
-            typed = Typer()(dict(values))
+            typed = Typer().walk(dict(values))
 
             def read(validator: SchemaValidator) -> dict[str, Any]:
                 return cast("dict[str, Any]", validator.validate_python(typed, **options))
@@ -131,7 +137,9 @@ def _check(plan: Plan, group: Group) -> None:
     if group.signatures is not None and plan.settled(group.signatures):
         return
     for model, became in zip(group.values, group.copies, strict=True):
-        plan.taken(model)
+        values, recipe = plan.studied(model)
+        if recipe.ask is not None:
+            recipe.ask(values)
         if plan.judged:
             _judge(plan, model, became)
 
@@ -153,7 +161,7 @@ def _masks(values: Iterable[Any]) -> set[str]:
 
 def _made(model_type: type, values: Mapping[str, Any]) -> Any:
     """An instance that holds these plain values, as typed ones, and nothing else."""
-    return Typer()(fields_of(model_type, values))
+    return Typer().walk(fields_of(model_type, values))
 
 
 def _fit(plan: Plan, typed: Any) -> None:

@@ -246,7 +246,8 @@ class Copier(_Walk):
         layout = layout_of(kind)
         if layout is not None:
             return self._models(kind, layout, items)
-        copies = [copy.deepcopy(item, self._memo) for item in items]
+        deepcopy, memo = copy.deepcopy, self._memo
+        copies = [deepcopy(item, memo) for item in items]
         self.met.append(Group(None, items, copies))
         return copies
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import SchemaSerializer, SchemaValidator
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["NOTHING", "Plan", "plan_of"]
 
 # Where a core schema keeps the schemas it is made of. Anything else in it may be user data that looks like a schema.
 _INNER: Final = (
@@ -71,6 +71,10 @@ class Recipe(NamedTuple):
 
     ask: Callable[[dict[str, Any]], object] | None
     copy: tuple[str, ...]
+
+
+NOTHING: Final = Recipe(None, ())
+"""All values are valid leaves, and nobody judges the whole."""
 
 
 class Plan:
@@ -146,7 +150,7 @@ class Plan:
         if open_:
             # Only where no value has a say about another one, and nobody can tell how often he was asked.
             ask = self.check if full or not self._silent else self._asking(open_)
-        recipe = Recipe(ask, copy)
+        recipe = Recipe(ask, copy) if ask or copy or self.judged else NOTHING
         if not full:
             self.recipes[*self.names, *signature] = recipe
         return recipe

@@ -28,7 +28,7 @@ from ..exceptions import MaskedSecret
 from ._copying import Group, Typer, copied_in, is_json
 from ._fields import LEAVES, fields_of
 from ._plain import PlainAdapter
-from ._pydantic_plan import Plan, plan_of
+from ._pydantic_plan import NOTHING, Plan, plan_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -59,10 +59,12 @@ class PydanticAdapter(PlainAdapter):
     def snapshot(self, model: Any, *, check: bool = True) -> dict[str, Any]:
         plan = plan_of(type(model))
         # Copied first, and then looked at: another thread may edit the model between one line and the next.
-        values = model.__dict__.copy()
+        values: dict[str, Any] = model.__dict__.copy()
         recipe = plan.recipes.get((*values, *map(type, values.values())))
         if recipe is None or model.__pydantic_extra__:
             values, recipe = plan.studied(model)
+        if recipe is NOTHING:
+            return values
         if check and recipe.ask is not None:
             recipe.ask(values)
         snapshot, met = copied_in(plan.model_type, values, recipe.copy) if recipe.copy else (values, {})

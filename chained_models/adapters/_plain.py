@@ -61,6 +61,9 @@ class PlainAdapter:
     def version_name(self, model_type: type) -> str | None:
         return None
 
+    def plainly_named(self, model_type: type) -> bool:
+        return True
+
     def attached(self, model: Any) -> bool:
         return False
 

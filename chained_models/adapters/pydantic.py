@@ -90,6 +90,10 @@ class PydanticAdapter(PlainAdapter):
         value = (model.__dict__ if declared else model.__pydantic_extra__ or {}).get(name, MISSING)
         return value if type(value) in LEAVES else self.looked_at(type(model), name, value)
 
+    def plainly_named(self, model_type: type) -> bool:
+        fields = cast("type[BaseModel]", model_type).__pydantic_fields__.values()
+        return not any(each.alias or each.validation_alias or each.serialization_alias for each in fields)
+
     def edit(self, model: Any, name: str, value: Any) -> None:
         setattr(model, name, value)  # pydantic itself knows which names there may be
 

@@ -154,6 +154,9 @@ class MappedAdapter:
     def version_name(self, model_type: type) -> str | None:
         return _shape_of(_mapper(model_type)).version
 
+    def plainly_named(self, model_type: type) -> bool:
+        return not hasattr(model_type, "__pydantic_fields__")  # SQLModel's may have aliases
+
     def attached(self, model: Any) -> bool:
         state = _state(model)
         return state.session_id is not None and state.session is not None

@@ -25,6 +25,7 @@ __all__ = [
     "known",
     "merge",
     "sent_by",
+    "settle_account",
     "succeed",
     "understand",
     "wanted_by",
@@ -58,7 +59,11 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
         answer.identity = None
         return
     operation = save.operation
-    if answer.identity is None and operation is not None and (answer.values is None or _is_echo(save, operation, answer)):
+    if (
+        answer.identity is None
+        and operation is not None
+        and (answer.values is None or _is_echo(save, operation, answer))
+    ):
         # "Accepted, nothing new." An echo is not even loaded: what a validator would make of it is not what is stored.
         answer.identity = operation.identity if operation.method is Method.CREATE else None
         return
@@ -318,15 +323,20 @@ def _give(
 
     def assign(model: Any) -> Merged:
         merged = assign_answer(adapter, model, about, understood, plain, discard=discard)
-        if adapter.origin(model) is not None and save.port.is_home(model):  # its library keeps an account of its own
-            adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
-            if (origin := adapter.origin(model)) is not None:
-                facts.outdo(origin, stored)
+        settle_account(save, model, stored)
         if facts.last is not None and facts.last.seq == seq:
             facts.last = None
         return merged
 
     return _assign(save, assign)
+
+
+def settle_account(save: SaveHandle[Any], model: Any, stored: Snapshot) -> None:
+    """Tell the model's own library what is stored now, if it keeps an account, and that is about this backend."""
+    adapter, facts = save.binding.adapter, save.facts
+    if adapter.on_account(model) is None or not save.port.is_home(model):
+        return
+    facts.outdo(adapter.settle(model, stored), stored)
 
 
 def _assign(save: SaveHandle[Any], assign: Callable[[Any], Merged]) -> Merged:

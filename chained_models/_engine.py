@@ -14,6 +14,7 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import compress
 from random import random
 from typing import Any
 
@@ -191,12 +192,24 @@ class Engine:
 
     def _attempts(self, starts: Sequence[Start]) -> Steps:
         """Attempts of several saves in one call, as a job."""
-        current = [one for one in starts if self.ledger.machine.is_current(one.save, one.token)]
-        gone = [Ended(one.save, one.token, None, None) for one in starts if one not in current]
-        ended = yield from attempt_together(current, self._say_request)
-        saves = [one.save for one in starts]
+        is_current = self.ledger.machine.is_current
+        current = [is_current(one.save, one.token) for one in starts]
+        gone = [
+            Ended(one.save, one.token, None, None) for one, counts in zip(starts, current, strict=True) if not counts
+        ]
+        ended = yield from attempt_together(compress(starts, current), self._say_request)
+        jobs: Jobs = []
+        rest = gone
+        for one in ended:
+            landed = None if one.answer is None else self._landed(one.save, one.token, one.answer)
+            if landed is None:
+                rest.append(one)
+            else:
+                jobs += landed
+        if rest:
+            jobs += self._completed(rest)
         interrupt = next((one.error for one in ended if not isinstance(one.error, Exception | None)), None)
-        return following(saves, self._completed([*ended, *gone]), interrupt)
+        return following([one.save for one in starts], jobs, interrupt)
 
     def _say_request(self, save: Handle[Any]) -> None:
         self.announcer.tell("request", save)

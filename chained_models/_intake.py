@@ -144,16 +144,16 @@ class Intake:
         bound, port, facts, model = save.binding, save.port, save.facts, save.model
         adapter, writes = bound.adapter, save.verb in _WRITES
         key = None if bound.binding.ordering_key is None else bound.ordering_key(port, model)
-        origin = adapter.origin(model)
-        stored = bound.server_given if origin is None else origin.stored
+        on_account = adapter.on_account(model)
+        stored = bound.server_given if on_account is None else on_account
         save.snapshot = adapter.snapshot(model, check=writes)
         identity = bound.identity_in(save.snapshot)
         if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
             check_identity(identity)
-        if origin is not None and not facts.unsettled:
-            if origin.stored and port.is_home(model):
-                # Asked again, because the snapshot may have loaded what was expired.
-                facts.adopt(adapter.origin(model) or origin, attached=adapter.attached(model))
+        if on_account is not None and not facts.unsettled:
+            # After the snapshot, which may have loaded what was expired.
+            if on_account and port.is_home(model) and (origin := adapter.origin(model)) is not None:
+                facts.adopt(origin, attached=adapter.attached(model))
             if writes:
                 with self._engine.deciding:
                     save.record = self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)
@@ -224,8 +224,8 @@ class Intake:
         """What is known of `model`, with the record of the identity that it holds now."""
         port = self.port(backend)
         facts = self._facts(port, model)
-        origin = bound.adapter.origin(model)
-        stored = bound.server_given if origin is None else origin.stored
+        on_account = bound.adapter.on_account(model)
+        stored = bound.server_given if on_account is None else on_account
         identity = bound.identity_of(model)
         with self._engine.deciding:
             self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)

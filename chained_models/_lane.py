@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
@@ -160,6 +160,7 @@ class LaneState(Generic[C]):
         "__weakref__",
         "_alone",
         "_long",
+        "_riding",
         "_shared",
         "_stranded",
         "congested",
@@ -180,6 +181,8 @@ class LaneState(Generic[C]):
         """Token of every attempt that is running, and its save."""
         self._shared: dict[int, set[int]] = {}
         """Token of every running attempt that was started with others, and those of them that run still."""
+        self._riding = 0
+        """How many slots more than attempts there are, because some share theirs."""
         self.look_at = math.inf
         """When somebody will look for attempts that are over their time."""
         self.unlook: Callable[[], object] = lambda: None
@@ -205,20 +208,22 @@ class LaneState(Generic[C]):
     def full(self) -> bool:
         """Whether as many attempts run as may."""
         most = self.lane.max_in_flight
-        running = len(self.slots)
-        if running < most:
-            return False
-        stranded = len(self._stranded)
-        if self._shared:
-            running, stranded = self._flights(self.slots), self._flights(self._stranded, whole=True)
-        return running - min(stranded, most) >= most
+        running = len(self.slots) - self._riding
+        if running < most or not self._stranded:
+            return running >= most
+        return running - min(len(self._stranded) - self._riding_stranded(), most) >= most
 
-    def _flights(self, tokens: Iterable[int], *, whole: bool = False) -> int:
-        """How many attempts these are, those that were started together being one; or only those of which all are here."""
-        given = set(tokens)
-        companies = {id(one): one for one in (self._shared.get(token) for token in given) if one is not None}
-        alone = sum(token not in self._shared for token in given)
-        return alone + sum(not whole or one <= given for one in companies.values())
+    def _riding_stranded(self) -> int:
+        """How many of those that were given up do not count, because they share a slot with another one."""
+        flights = {id(one): one for one in map(self._shared.get, self._stranded) if one is not None}
+        given_up = sum(len(one & self._stranded) for one in flights.values())
+        return given_up - sum(one <= self._stranded for one in flights.values())
+
+    def _flights(self, tokens: Collection[int]) -> int:
+        """How many attempts these are, those that were started together being one."""
+        if not self._shared:
+            return len(tokens)
+        return len({id(self._shared.get(token, token)) for token in tokens})
 
     @property
     def stranded(self) -> int:
@@ -266,12 +271,15 @@ class LaneState(Generic[C]):
         """These attempts, which have each taken a slot, started as one."""
         together = set(tokens)
         self._shared.update(dict.fromkeys(together, together))
+        self._riding += len(together) - 1
 
     def give_back(self, token: int) -> None:
         """An attempt is over. Does nothing if it held no slot (any more)."""
         save = self.slots.pop(token, None)
-        if self._shared and (company := self._shared.pop(token, None)) is not None:
-            company.discard(token)
+        if self._shared and (together := self._shared.pop(token, None)) is not None:
+            together.discard(token)
+            if together:
+                self._riding -= 1
         if self._stranded:
             self._stranded.discard(token)
         if self._long:
@@ -300,8 +308,7 @@ class LaneState(Generic[C]):
         self._long.add(token)
         self.signals.append(Signal("long_running", save))
         # A batch is one attempt: a slow transaction of a hundred saves is no reason to slow down.
-        long = self._flights(self._long) if self._shared else len(self._long)
-        if not self.congested and long >= self.lane.max_long:
+        if not self.congested and self._flights(self._long) >= self.lane.max_long:
             self.congested = True
             self.signals.append(Signal("congested", save))
 

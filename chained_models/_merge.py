@@ -110,14 +110,11 @@ class Facts:
         self.in_doubt, self.unsure = frozenset(), ()
         self.failed = {}
 
-    def outdo(self, origin: Origin, stored: Snapshot) -> None:
+    def outdo(self, outdated: Mapping[str, tuple[Any, Any]], stored: Snapshot) -> None:
         """The model's own library was not told of all that is stored: of an edited attribute it keeps what it loaded."""
-        believed = origin.base or {}
-        self.outdated = {name: pair for name, pair in self.outdated.items() if name not in stored} | {
-            name: (believed[name], value)
-            for name, value in stored.items()
-            if name in believed and not same(believed[name], value)
-        }
+        if outdated or self.outdated:
+            left = {name: pair for name, pair in self.outdated.items() if name not in stored}
+            self.outdated = {**left, **outdated}
 
     def give(self, moved: Iterable[tuple[str, Any, Any]]) -> None:
         """An answer has moved values of the object: the next snapshot will have them, unlike that of the save before it."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from . import _attempt
-from ._answer import heir, merge, succeed
+from ._answer import heir, merge, sent_by, settle_account, succeed
 from ._dependencies import again, latest
 from ._merge import Merged
 from ._record import Verb
@@ -47,21 +47,30 @@ class ModelWork(Records):
         return merge(save, outcome)
 
     def lands(self, save: SaveHandle[Any], answer: Answer) -> bool:
-        """Whether nothing is to be assigned, and nothing waits that is to be moved."""
-        operation = save.operation
-        return (
-            not save.understood
-            and operation is not None
-            and operation.values is save.snapshot  # nothing was filled in that the object does not have
-            and (save.verb is Verb.SAVE or save.verb is Verb.PATCH)
-            and operation.identity is not None
-            and (answer.identity is None or answer.identity is operation.identity)
-            and save.facts.last is save  # else another snapshot of the object waits
-            and not save.slots
-            and not save.replaced
-            and save.theirs is None
-            and save.binding.adapter.origin(save.model) is None
-        )
+        """Whether nothing is to be assigned, and nothing waits that is to be moved.
+
+        An account that the model's own library keeps is settled here: what it says of a save that turns out to have been given
+        up meanwhile counts as unknown anyway.
+        """
+        operation, adapter = save.operation, save.binding.adapter
+        if (
+            save.understood
+            or operation is None
+            or operation.values is not save.snapshot  # else something was filled in that the object does not have
+            or (save.verb is not Verb.SAVE and save.verb is not Verb.PATCH)
+            or operation.identity is None
+            or (answer.identity is not None and answer.identity is not operation.identity)
+            or save.slots
+            or save.replaced
+            or save.theirs is not None
+        ):
+            return False
+        on_account = adapter.on_account(save.model)
+        if on_account is not None:
+            if not on_account or adapter.attached(save.model):
+                return False
+            settle_account(save, save.model, sent_by(save))
+        return True
 
     def idle(self, save: SaveHandle[Any]) -> None:
         """Nobody else need know."""

@@ -302,7 +302,10 @@ class Records:
         save.answer = answer
         sent = sent_by(save) if save.operation.method is Method.PATCH else save.operation.values
         facts.confirm(sent, {}, answer.version)
-        facts.last = None
+        if facts.last is save:
+            facts.last = None
+        else:
+            save.became = save.operation.values  # for the snapshot that waits behind it
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()

@@ -39,7 +39,7 @@ class SaveHandle(Handle[T]):
         superseded_by: The save that took its place, or None.
     """
 
-    __slots__ = ("backend", "before", "binding", "facts", "model", "operation", "record", "snapshot", "verb")
+    __slots__ = ("backend", "became", "before", "binding", "facts", "model", "operation", "record", "snapshot", "verb")
 
     # Filled as the save goes on.
     snapshot: Snapshot
@@ -47,7 +47,7 @@ class SaveHandle(Handle[T]):
     """The save of the same object in front of this one, while its answer may still move values of this one."""
     given: Snapshot = MappingProxyType({})
     """What answers have made of values of the object that were still those of `before`, until this snapshot was taken."""
-    became: Snapshot | None = None
+    became: Snapshot | None
     """What the values became by the answer; None while that is open."""
     moves: tuple[tuple[Snapshot, Snapshot], ...] = ()
     """What refreshes that overtook this save found: the values they are about, and what those are now."""
@@ -116,7 +116,7 @@ class SaveHandle(Handle[T]):
         if rules.on_conflict is not OnConflict.FAIL:
             self.on_conflict = rules.on_conflict
         self.snapshot = _NOTHING
-        self.before = self.operation = None
+        self.before = self.became = self.operation = None
 
     @property
     def method(self) -> Method | None:

@@ -110,6 +110,10 @@ class Adapter(Protocol):
         """What the model's own library knows of it; None if it keeps no such account. Never does I/O."""
         ...
 
+    def on_account(self, model: Any) -> bool | None:
+        """Whether it is stored, by the account that its own library keeps: :attr:`Origin.stored`. None if it keeps none."""
+        ...
+
     def version_name(self, model_type: type) -> str | None:
         """The attribute of the version that the kind of model itself keeps (a mapper's version column); None if it has none.
 
@@ -123,6 +127,14 @@ class Adapter(Protocol):
 
     def attached(self, model: Any) -> bool:
         """Whether only the thread that works with the model may assign to it (it sits in a Session)."""
+        ...
+
+    def settle(self, model: Any, stored: Mapping[str, Any]) -> Mapping[str, tuple[Any, Any]]:
+        """These plain values are stored now: those that the model still holds, the library's own account may know of.
+
+        Returns:
+            Of the others, what the account goes on to say otherwise: the name, what it says, and what is stored.
+        """
         ...
 
     def stored(self, model: Any, names: Iterable[str]) -> None:

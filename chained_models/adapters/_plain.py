@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._snapshot import MISSING, Missing
@@ -61,11 +61,17 @@ class PlainAdapter:
     def version_name(self, model_type: type) -> str | None:
         return None
 
+    def on_account(self, model: Any) -> bool | None:
+        return None
+
     def plainly_named(self, model_type: type) -> bool:
         return True
 
     def attached(self, model: Any) -> bool:
         return False
+
+    def settle(self, model: Any, stored: Mapping[str, Any]) -> Mapping[str, tuple[Any, Any]]:
+        return {}
 
     def stored(self, model: Any, names: Iterable[str]) -> None:
         pass

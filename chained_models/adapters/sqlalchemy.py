@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._snapshot import MISSING, Missing
+from .._snapshot import MISSING, Missing, same
 from ..exceptions import AttachedInstance, SnapshotError
 from ..protocols import Origin
 from ._column_values import constant, fitted, json_value, plain_copy, plain_view
@@ -129,6 +129,9 @@ class MappedAdapter:
                 raise TypeError(f"{model_type.__qualname__}.{name}: {error}") from error
         return dumped
 
+    def on_account(self, model: Any) -> bool | None:
+        return _state(model).has_identity
+
     def origin(self, model: Any) -> Origin:
         """The mapper's committed state. Take the snapshot first: it loads what is expired, and this loads nothing.
 
@@ -140,7 +143,8 @@ class MappedAdapter:
         shape, values, changed = _shape_of(state.mapper), state.dict, state.committed_state
         known = {name: values[name] for name in shape.names if name in values}
         if changed:
-            known |= {name: _committed(state, name) for name in changed if name in shape.columns}
+            # A copy, for another thread may edit the object meanwhile.
+            known |= {name: _committed(state, name) for name in list(changed) if name in shape.columns}
         version = known.get(shape.version or "", MISSING)
         if not LEAVES.issuperset(map(type, known.values())):
             known = {name: value for name, value in known.items() if value is not MISSING and constant(value)}
@@ -160,6 +164,26 @@ class MappedAdapter:
     def attached(self, model: Any) -> bool:
         state = _state(model)
         return state.session_id is not None and state.session is not None
+
+    def settle(self, model: Any, stored: Mapping[str, Any]) -> Mapping[str, tuple[Any, Any]]:
+        state = _state(model)
+        shape, values, changed, new = _shape_of(state.mapper), state.dict, state.committed_state, not state.has_identity
+        held, left = [], []
+        for name, value in stored.items():
+            live = values.get(name, MISSING)
+            if live is value or same(live if type(live) in LEAVES else self.peek(model, name), value):
+                if new or name in changed:
+                    held.append(name)
+            elif name in shape.columns:
+                left.append(name)
+        if held or shape.version is not None:
+            self.stored(model, held)
+        believed = [(name, _committed(state, name)) for name in left] if state.has_identity else []
+        return {
+            name: (was, stored[name])
+            for name, was in believed
+            if was is not MISSING and constant(was) and not same(was, stored[name])
+        }
 
     def stored(self, model: Any, names: Iterable[str]) -> None:
         """What is stored is no longer a change that a Session would write; a new object becomes a detached one.
@@ -276,6 +300,8 @@ def _committed(state: InstanceState[Any], name: str) -> Any | Missing:
     """The value as last loaded or flushed, without I/O."""
     from sqlalchemy.orm import AttributeState
 
+    if state.dict.get(name, MISSING) is not MISSING and type(was := state.committed_state.get(name)) in LEAVES:
+        return was  # of a plain value that was replaced by another one, the history would say the same
     history = AttributeState(state, name).history
     known = (*(history.unchanged or ()), *(history.deleted or ()))
     return known[0] if known else MISSING

@@ -205,11 +205,11 @@ def test_what_failed_is_remembered_until_it_is_stored() -> None:
 def test_knowing_better_than_the_library() -> None:
     """What it takes for stored and is not, is put right, as long as it has not looked again."""
     facts = Facts(None)
-    facts.outdo(Origin({"a": 1, "b": 1}, stored=True), {"a": 2, "b": 1, "c": 3})
+    facts.outdo({"a": (1, 2)}, {"a": 2, "b": 1, "c": 3})
     facts.adopt(Origin({"a": 1, "b": 1}, stored=True), attached=False)
     assert facts.base == {"a": 2, "b": 1}
     facts.adopt(Origin({"a": 7, "b": 1}, stored=True), attached=False)
     assert facts.base == {"a": 7, "b": 1}
-    facts.outdo(Origin({"a": 2}, stored=True), {"a": 2})
+    facts.outdo({}, {"a": 2})
     facts.adopt(Origin({"a": 1}, stored=True), attached=True)
     assert facts.base == {"a": 1}

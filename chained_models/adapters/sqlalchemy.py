@@ -178,7 +178,7 @@ class MappedAdapter:
                 left.append(name)
         if held or shape.version is not None:
             self.stored(model, held)
-        believed = [(name, _committed(state, name)) for name in left] if state.has_identity else []
+        believed = [(name, _committed(state, name)) for name in left] if left and state.has_identity else []
         return {
             name: (was, stored[name])
             for name, was in believed
@@ -298,10 +298,10 @@ def _names_by_alias(model_type: type) -> dict[str, str]:
 
 def _committed(state: InstanceState[Any], name: str) -> Any | Missing:
     """The value as last loaded or flushed, without I/O."""
+    if name in state.committed_state and name in state.dict and type(was := state.committed_state[name]) in LEAVES:
+        return was  # of a plain value that was replaced by another one, the history would say the same
     from sqlalchemy.orm import AttributeState
 
-    if state.dict.get(name, MISSING) is not MISSING and type(was := state.committed_state.get(name)) in LEAVES:
-        return was  # of a plain value that was replaced by another one, the history would say the same
     history = AttributeState(state, name).history
     known = (*(history.unchanged or ()), *(history.deleted or ()))
     return known[0] if known else MISSING

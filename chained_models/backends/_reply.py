@@ -57,7 +57,7 @@ def read_json(body: bytes) -> Any:
         Unreadable: It is broken, nested too deeply, or holds NaN, an infinity or a number of absurd length.
     """
     try:
-        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        value = _decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         problem = "its JSON is nested too deeply"
     except ValueError:
@@ -79,6 +79,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number that is too large")
     return number
+
+
+# Made once: json.loads() would make one for each answer.
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
 
 
 def _too_deep(value: Any, body: bytes) -> bool:

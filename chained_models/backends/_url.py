@@ -90,19 +90,19 @@ def named_host(location: str | None) -> str:
     return f"the host {host[:253]}" if host is not None and plain else "another place"
 
 
-def checked_base_url(base_url: str) -> str:
-    """`base_url` without its last slash.
+def checked_base_url(base_url: str, backend: str = "RestBackend") -> str:
+    """`base_url` without its last slash; `backend` is the name of the class it was given to.
 
     Raises:
         InvalidOption: Not a plain http or https address. The text does not repeat it, for it may hold a password.
     """
-    problem = _base_url_problem(base_url)
+    problem = _base_url_problem(base_url, backend)
     if problem:
-        raise InvalidOption(f"RestBackend(base_url=...): {problem}")
+        raise InvalidOption(f"{backend}(base_url=...): {problem}")
     return base_url.rstrip("/")
 
 
-def _base_url_problem(base_url: Any) -> str | None:
+def _base_url_problem(base_url: Any, backend: str) -> str | None:
     if not isinstance(base_url, str):
         return "a text is needed"
     if not base_url.isascii() or any(not char.isprintable() or char in ' \\"<>^`{|}' for char in base_url):
@@ -117,7 +117,7 @@ def _base_url_problem(base_url: Any) -> str | None:
     if parts.scheme not in ("http", "https"):
         return "it starts with http:// or https://"
     if "@" in parts.netloc:
-        return "no user name and password; give RestBackend(auth=(name, password))"
+        return f"no user name and password; give {backend}(auth=(name, password))"
     if not parts.hostname or port == 0:
         return "a host is needed"
     if any(unquote(part) in _DOTS for part in parts.path.split("/")) or "//" in parts.path.rstrip("/"):

@@ -16,10 +16,10 @@ from yarl import URL
 
 from ..exceptions import BackendError, InDoubt, InvalidOption, Rejected, Unavailable
 from ._aiohttp_session import Attempt, Sessions, current
-from ._header import ReceivedHeaders, merged
+from ._header import merged
 from ._reply import Reply, Unreadable
 from ._scrub import causes
-from ._unpack import ACCEPTED, Unpacker
+from ._unpack import Unpacker
 
 __all__ = ["Attempt", "Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send", "signed"]
 
@@ -35,6 +35,7 @@ def _prepared(url: str) -> str:
     return str(URL(url))
 
 
+@lru_cache(maxsize=1024)
 def as_sent(base_url: str, path: str) -> URL:
     """The URL of `path` under `base_url`, after all that aiohttp does to a URL.
 
@@ -49,7 +50,7 @@ def as_sent(base_url: str, path: str) -> URL:
     return url
 
 
-def signed(headers: Mapping[str, str], auth: Any) -> dict[str, str]:
+def signed(headers: Mapping[str, str], auth: Any) -> Mapping[str, str]:
     """The headers, and those that sign the request.
 
     Args:
@@ -65,8 +66,8 @@ def signed(headers: Mapping[str, str], auth: Any) -> dict[str, str]:
         name, password = auth[:2]
         plain = f"{name}:{password}".encode(getattr(auth, "encoding", "latin-1"))
         auth = {"Authorization": f"Basic {base64.b64encode(plain).decode()}"}
-    whole = merged([{"Accept-Encoding": ACCEPTED}, headers, auth or {}])
-    if not all(value.isascii() for value in whole.values()):
+    whole = merged([headers, auth]) if auth else headers
+    if not all(map(str.isascii, whole.values())):
         # In UTF-8, of all things: a version from an answer would come back as another one.
         raise InvalidOption("headers: only ASCII means the same to aiohttp and to the server")
     return whole
@@ -107,8 +108,9 @@ async def send(
             try:
                 return await _reply(response, attempt, max_bytes, unpack=not getattr(session, "auto_decompress", True))
             finally:
-                # Closes the connection, unless the answer was taken in whole.
-                response.release()
+                # Closes the connection, unless the answer has come in whole. One that was read has gone its way already.
+                if not response.content.at_eof():
+                    response.release()
     finally:
         current.reset(token)
         attempt.end()
@@ -116,7 +118,7 @@ async def send(
 
 async def _reply(response: Any, attempt: Attempt, max_bytes: int, *, unpack: bool) -> Reply:
     status = int(response.status)
-    headers = ReceivedHeaders((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
+    headers = response.headers
     # The status of a failure says all we want to know, and its body might never end.
     if not 200 <= status < 300:
         if 300 <= status < 400:
@@ -129,8 +131,8 @@ async def _reply(response: Any, attempt: Attempt, max_bytes: int, *, unpack: boo
     broken = ""
     content = response.content
     try:
-        while piece := await content.readany():
-            unpacker.feed(piece)
+        while not content.at_eof():
+            unpacker.feed(await content.readany())
     except (aiohttp.ClientError, OSError) as error:
         broken = type(error).__name__
     if broken:

@@ -44,7 +44,10 @@ class Reply:
     @property
     def says_json(self) -> bool:
         """Whether the content type is that of JSON, or not given."""
-        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        kind = self.headers.get("Content-Type", "")
+        if kind == "application/json":
+            return True
+        kind = kind.partition(";")[0].strip().lower()
         return kind in ("", "application/json", "text/json") or (
             kind.startswith("application/") and kind.endswith("+json")
         )

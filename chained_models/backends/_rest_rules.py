@@ -49,6 +49,8 @@ class RestRules:
 
     _name: ClassVar[str]
     """What the class is called in messages, also where it was subclassed."""
+    _always: ClassVar[Mapping[str, str]] = {"Accept": "application/json"}
+    """Headers of each request, unless others of these names are given."""
 
     def __init__(
         self,
@@ -225,7 +227,7 @@ class RestRules:
         if last is not None and last[0] == given:
             return last[1]
         content = {"Content-Type": "application/json"} if has_body else {}
-        headers = merged([{"Accept": "application/json"}, content, checked_headers(given)])
+        headers = merged([self._always, content, checked_headers(given)])
         if keep:
             self._common[has_body] = (dict(given), headers)
         return headers

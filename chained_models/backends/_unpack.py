@@ -25,7 +25,7 @@ class Unpacker:
     """
 
     def __init__(self, encoding: str, max_bytes: int) -> None:
-        self._kind = encoding.strip().lower().removeprefix("x-")
+        self._kind = encoding and encoding.strip().lower().removeprefix("x-")
         if self._kind not in ("", "identity", "gzip", "deflate"):
             raise Unreadable("its encoding was not asked for")
         self._max_bytes = max_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .._lane import Lane
 from ..exceptions import MissingExtra
@@ -12,6 +12,7 @@ from ..operation import Answer, Guarantee, Operation
 from ._reply import Reply
 from ._rest_payload import VERBS, Encode, Payload
 from ._rest_rules import RestRules
+from ._unpack import ACCEPTED
 
 __all__ = ["AiohttpBackend", "Payload", "Reply"]
 
@@ -61,6 +62,7 @@ class AiohttpBackend(RestRules):
     """
 
     _name = "AiohttpBackend"
+    _always: ClassVar[Mapping[str, str]] = {"Accept": "application/json", "Accept-Encoding": ACCEPTED}
 
     def __init__(
         self,
@@ -122,9 +124,12 @@ class AiohttpBackend(RestRules):
         payload = operation.payload if operation.payload is not None else self.encode(operation)
         url = self._aiohttp.as_sent(self._base_url, payload.path)
         try:
-            given = await _awaited(self._headers() if callable(self._headers) else self._headers)
+            given, auth = self._headers, self._auth
+            if callable(given):
+                given = await _awaited(given())
+            if self._is_asked(auth):
+                auth = await _awaited(auth())
             headers = self._request_headers(operation, payload, given)
-            auth = await _awaited(self._auth() if self._is_asked(self._auth) else self._auth)
             headers = self._aiohttp.signed(headers, self._credentials(auth))
             session = await self._sessions.get()
         except Exception as error:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
@@ -95,18 +96,19 @@ class Sessions:
 
     Args:
         given: A ClientSession to be used as it is, in its own loop; a factory, called once per loop; or None for our own.
-        trust_env: Whether our own sessions read proxies and netrc from the environment.
+        trust_env: Whether requests of our own sessions go through the proxies that the environment names.
     """
 
     def __init__(self, given: Any, *, trust_env: bool) -> None:
         self._shared: Any = None
-        self._make: Callable[[], Any] = lambda: _own_session(trust_env)
+        self._make: Callable[[], Any] = _own_session
         if callable(given) and (isinstance(given, type) or not hasattr(given, "request")):
             self._make = given
         elif hasattr(given, "request"):
             self._shared = given
         elif given is not None:
             raise InvalidOption("AiohttpBackend(session=...): an aiohttp.ClientSession, or a callable that makes one")
+        self._trust_env = trust_env and given is None
         self._open: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[Any]]] = {}
 
     async def get(self) -> Any:
@@ -123,6 +125,13 @@ class Sessions:
         session = await anext(keeper)
         self._open[loop] = (session, keeper)
         return session
+
+    def proxy(self, url: Any) -> str | None:
+        """The proxy on the way to `url`, if the environment is to be asked."""
+        # Not by aiohttp, which would look for credentials there as well, and then refuse those that it was given.
+        if not self._trust_env or proxy_bypass(url.host):
+            return None
+        return getproxies().get(url.scheme)
 
     async def close(self) -> None:
         """Close the sessions that were made here, in whichever loop; one that was given stays its owner's."""
@@ -152,10 +161,9 @@ async def _end(keeper: AsyncGenerator[Any]) -> None:
     await keeper.aclose()
 
 
-def _own_session(trust_env: bool) -> aiohttp.ClientSession:
+def _own_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),  # the lane is the limit
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=trust_env,
         auto_decompress=False,  # done here, where it ends at the limit
     )

@@ -82,6 +82,7 @@ async def send(
     headers: Mapping[str, str],
     body: bytes | None,
     max_bytes: int,
+    proxy: str | None = None,
 ) -> Reply:
     """Send one request, and read the answer if its status says that there is one to read.
 
@@ -103,6 +104,7 @@ async def send(
                 allow_redirects=False,
                 raise_for_status=False,
                 timeout=_NO_TIMEOUT,
+                proxy=proxy,
             )
             attempt.sent = True
             try:

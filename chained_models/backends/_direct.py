@@ -131,7 +131,9 @@ def _head(connection: Any, verb: str, path: str, headers: Mapping[str, str], bod
     lines = [f"{verb} {path} HTTP/1.1"]
     if not any(name.lower() == "host" for name in headers):
         host = f"[{connection.host}]" if ":" in connection.host else connection.host
-        lines.append(f"Host: {host}" if connection.port == connection.default_port else f"Host: {host}:{connection.port}")
+        lines.append(
+            f"Host: {host}" if connection.port == connection.default_port else f"Host: {host}:{connection.port}"
+        )
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body or verb != "GET":
         lines.append(f"Content-Length: {len(body or b'')}")

@@ -143,7 +143,9 @@ def send(
     try:
         status = int(response.status_code)
         # The status of a failure says all we want to know, and its body might never end.
-        read = _body(response.headers, response.iter_content(_CHUNK), attempt, max_bytes) if 200 <= status < 300 else b""
+        read = (
+            _body(response.headers, response.iter_content(_CHUNK), attempt, max_bytes) if 200 <= status < 300 else b""
+        )
         return Reply(status, response.headers, read)
     finally:
         response.close()

@@ -51,8 +51,8 @@ class AiohttpBackend(RestRules):
         parse: ``parse(reply)`` returns an Answer, a mapping of values or None, from a 2xx answer of any content type. It
             may raise a BackendError; anything else it raises leaves a write in doubt.
         max_answer_bytes: An answer that is larger when unpacked counts as unreadable.
-        trust_env: Let our own sessions take proxies and netrc from the environment: off, because a proxy sees every
-            write and token.
+        trust_env: Take proxies from the environment, for our own sessions: off, because a proxy sees every write and
+            token. Credentials are never taken from it.
         key_style: How the Idempotency-Key is written: ``"bare"`` (as at Stripe) or ``"quoted"`` (the IETF draft).
         accept_202: Take "202 Accepted" as saved. Without it such a write is in doubt: the server has not done it yet.
 
@@ -149,6 +149,7 @@ class AiohttpBackend(RestRules):
                 headers=headers,
                 body=payload.body,
                 max_bytes=self._max_answer_bytes,
+                proxy=self._sessions.proxy(url),
             )
         except Exception as error:
             raise self._not_answered(operation, error, attempt, timeout) from error

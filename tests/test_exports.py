@@ -60,7 +60,7 @@ def test_every_exception_is_in_the_tree_on_top_of_its_module() -> None:
 @pytest.mark.smoke
 def test_nothing_heavy_is_imported_with_the_package() -> None:
     """Neither an optional library, nor asyncio, before it is used."""
-    heavy = {"requests", "sqlalchemy", "asyncio", "pydantic", "attrs", "attr", "cattrs", "rich", "urllib3"}
+    heavy = {"requests", "sqlalchemy", "asyncio", "pydantic", "attrs", "attr", "cattrs", "rich", "urllib3", "aiohttp"}
     program = f"import chained_models, sys; print(sorted({heavy!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout == "[]\n"
@@ -71,6 +71,11 @@ def test_nothing_heavy_is_imported_with_the_package() -> None:
     ("library", "program", "extra"),
     [
         ("requests", "from chained_models.backends.rest import RestBackend; RestBackend('http://x.example')", "rest"),
+        (
+            "aiohttp",
+            "from chained_models.backends.aiohttp import AiohttpBackend; AiohttpBackend('http://x.example')",
+            "aiohttp",
+        ),
         ("sqlalchemy", "import chained_models.backends.sqlalchemy", "sqlalchemy"),
         ("rich", "from chained_models.demo.run import run; run()", "cli"),
     ],

@@ -87,7 +87,7 @@ def _watch(session: Any) -> Any:
         attempt.sent = True
         return connection
 
-    connector.connect = connect  # type: ignore[method-assign]
+    vars(connector)["connect"] = connect
     return session
 
 

@@ -23,7 +23,7 @@ from ._unpack import Unpacker
 
 __all__ = ["Attempt", "Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send", "signed"]
 
-auth_objects = (aiohttp.BasicAuth,)
+auth_objects: tuple[type, ...] = (aiohttp.BasicAuth,)
 auth_words = "an aiohttp.BasicAuth"
 
 # The whole attempt has a time limit, that of the caller.

@@ -106,13 +106,13 @@ def exchange(
         Unreadable: The answer began, and did not end as it should.
         Exception: Anything else.
     """
-    connection = lines.take(place)
+    connection: Any = lines.take(place)
     keep = False
     try:
         if connection.sock is None:
             connection.timeout = max(attempt.remaining(), 0.001)
             connection.connect()
-        sock = connection.sock
+        sock: Any = connection.sock
         attempt.claim(connection, sock)
         if attempt.over:
             raise TimeoutError("no time is left to send anything")
@@ -225,18 +225,18 @@ def _receive_slowly(
     sock: Any, begun: bytes, attempt: Attempt, verb: str, max_bytes: int, read: Callable[[Any, Attempt, int], bytes]
 ) -> tuple[Reply, bool]:
     """The same, by http.client and urllib3."""
-    low = Response(_Replayed(sock, begun), method=verb)  # type: ignore[arg-type]
+    low: Any = Response(_Replayed(sock, begun), method=verb)  # type: ignore[arg-type]
     try:
         low.begin()
         headers = ReceivedHeaders(low.headers.items())
         if not 200 <= low.status < 300:
             return _reply(attempt, low.status, headers, b""), False
         whole = urllib3.HTTPResponse(
-            body=low,  # type: ignore[arg-type]
+            body=low,
             headers=urllib3.HTTPHeaderDict(low.headers.items()),
             status=low.status,
             preload_content=False,
-            original_response=low,  # type: ignore[arg-type]
+            original_response=low,
             request_method=verb,
             enforce_content_length=True,
         )

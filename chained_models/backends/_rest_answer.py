@@ -12,8 +12,8 @@ from ..exceptions import BackendError
 from ..operation import Answer, Method, Operation
 from ._http_status import REMEDIES, described, doubt, failure
 from ._reply import Reply, Unreadable
-from ._retry_after import seconds_to_wait
 from ._rest_payload import label
+from ._retry_after import seconds_to_wait
 from ._url import Route, last_segment, named_host
 
 __all__ = ["as_answer", "located", "refusal", "values"]

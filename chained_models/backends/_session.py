@@ -112,8 +112,8 @@ class _Adapter(HTTPAdapter):
         """A connection to a scheme, host and port, ready to be opened, with the certificates that requests would use."""
         request = requests.PreparedRequest()
         request.url = place
-        pool = self.get_connection_with_tls_context(request, True)
-        self.cert_verify(pool, place, True, None)
+        pool: Any = self.get_connection_with_tls_context(request, True)
+        self.cert_verify(pool, place, True, None)  # type: ignore[no-untyped-call]
         return pool._get_conn()
 
 

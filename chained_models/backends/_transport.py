@@ -19,7 +19,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import HTTPConnectionPool
 from urllib3 import exceptions as low
 
-from ..exceptions import BackendError, InDoubt, InvalidOption, Rejected, Unavailable
+from ..exceptions import BackendError, InDoubt, Rejected, Unavailable
 from ._deadline import Attempt
 from ._direct import exchange
 from ._header import merged
@@ -29,7 +29,7 @@ from ._session import OwnSession, Sessions
 
 __all__ = ["Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send"]
 
-auth_objects = (AuthBase,)
+auth_objects: tuple[type, ...] = (AuthBase,)
 auth_words = "an auth object of requests"
 
 _CHUNK = 16 * 1024
@@ -82,7 +82,8 @@ def _signature(auth: Any) -> Mapping[str, str] | None:
     if isinstance(auth, tuple) and len(auth) == 2:
         auth = HTTPBasicAuth(*auth)
     if type(auth) is HTTPBasicAuth:
-        auth = auth(_Signed({})).headers
+        signed: Any = _Signed({})
+        auth = auth(signed).headers
     return auth if isinstance(auth, dict) else None
 
 

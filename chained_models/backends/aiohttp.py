@@ -129,8 +129,7 @@ class AiohttpBackend(RestRules):
                 given = await _awaited(given())
             if self._is_asked(auth):
                 auth = await _awaited(auth())
-            headers = self._request_headers(operation, payload, given)
-            headers = self._aiohttp.signed(headers, self._credentials(auth))
+            headers = self._aiohttp.signed(self._request_headers(operation, payload, given), self._credentials(auth))
             session = await self._sessions.get()
         except Exception as error:
             refused = self._not_ready(operation, error)

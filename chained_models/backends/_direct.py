@@ -27,6 +27,7 @@ __all__ = ["Lines", "exchange"]
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _LONGEST_HEAD = 64 * 1024
+_MOST_FIELDS = 100  # as in http.client
 _CHUNK = 64 * 1024
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = r"[\t\x20-\x7e\x80-\xff]*?"
@@ -162,9 +163,11 @@ def _receive(
     if plain is None:
         return _receive_slowly(sock, data, attempt, verb, max_bytes, read)
     status = int(plain[1])
-    headers = ReceivedHeaders(_FIELD.findall(head, head.index("\n") + 1))
+    fields = _FIELD.findall(head, head.index("\n") + 1)
+    headers = ReceivedHeaders(fields)
     length = headers.get("Content-Length", "0" if status == 204 else "")
-    if "Transfer-Encoding" in headers or "Content-Encoding" in headers or _LENGTH.fullmatch(length) is None:
+    odd = "Transfer-Encoding" in headers or "Content-Encoding" in headers or len(fields) >= _MOST_FIELDS
+    if odd or _LENGTH.fullmatch(length) is None:
         return _receive_slowly(sock, data, attempt, verb, max_bytes, read)
     size = 0 if status in (204, 304) else int(length)
     keep = "close" not in headers.get("Connection", "").lower()

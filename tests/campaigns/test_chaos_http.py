@@ -6,6 +6,7 @@ The faults are dealt from a deck with all combinations in it, so none is left to
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import gc
@@ -18,13 +19,16 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from chained_models import ChainedSaveMixin, Dispatcher, Lane, OnConflict, Outcome, RetryPolicy, SaveState, Stuck
 from chained_models.backends._http_status import failure
+from chained_models.backends.aiohttp import AiohttpBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.exceptions import Abandoned, BackendError, InDoubt, Rejected, Unavailable
 from chained_models.operation import Answer, Guarantee, Method, Operation
@@ -94,18 +98,20 @@ class Attempt:
     error: BaseException | None = None
 
 
-class ChaosBackend(RestBackend):
-    """A RestBackend that asks to be mistreated, as is planned for each attempt of each save, and writes down what came of it.
+class Mistreated:
+    """Mixed into a backend: asks to be mistreated, as is planned for each attempt of each save, and writes down what came of it.
 
     Attributes:
         plan: Faults of the first attempts of a save, by fleet and number; all others are treated well.
     """
 
+    carrier: type[Any]
+
     def __init__(self, server: ChaosServer, dice: Random) -> None:
-        self._asks = threading.local()
+        self._asks: ContextVar[SimpleNamespace] = ContextVar("asks")
         promise = server.promise
         options: dict[str, Any] = {
-            "headers": lambda: {"X-Attempt": self._asks.attempt, "X-Fault": self._asks.fault},
+            "headers": lambda: {"X-Attempt": self._asks.get().attempt, "X-Fault": self._asks.get().fault},
             "timeout": TIMEOUT,
             "guarantee": promise & Guarantee.IDEMPOTENT,
             "conditional": bool(promise & Guarantee.FENCED),
@@ -113,7 +119,7 @@ class ChaosBackend(RestBackend):
             "reauthenticate": lambda: None,
         }
         super().__init__(server.url, lane=Lane(max_in_flight=32), **options)
-        self.doors = {name: RestBackend(url, **options) for name, url in server.doors.items()}
+        self.doors = {name: self.carrier(url, **options) for name, url in server.doors.items()}
         self.plan: dict[tuple[str, int], list[str]] = {}
         self.deletes: dict[str, int] = {}
         self.read_plan: dict[tuple[str, int], list[str]] = {}
@@ -121,7 +127,9 @@ class ChaosBackend(RestBackend):
         self.under_way: dict[str, float] = {}
         self._numbers = itertools.count()
 
-    def execute(self, operation: Operation) -> Answer:
+    @contextlib.contextmanager
+    def watched(self, operation: Operation) -> Iterator[str]:
+        """Around one attempt; gives the fault that it asks for."""
         fleet, n = operation.values["fleet"], operation.values["n"]
         if operation.method is Method.DELETE:  # after a conflict, its values are what was found
             n = self.deletes[fleet]
@@ -139,15 +147,25 @@ class ChaosBackend(RestBackend):
         )
         self.attempts.append(one)
         self.under_way[one.id] = one.began
-        self._asks.attempt, self._asks.fault = one.id, fault
+        self._asks.set(SimpleNamespace(attempt=one.id, fault=fault))
         try:
-            return self.carry_out(fault, operation)
+            yield fault
         except BaseException as error:
             one.error = error
             raise
         finally:
             del self.under_way[one.id]
             one.ended = time.monotonic()
+
+
+class ChaosBackend(Mistreated, RestBackend):
+    """The one for threads."""
+
+    carrier = RestBackend
+
+    def execute(self, operation: Operation) -> Answer:
+        with self.watched(operation) as fault:
+            return self.carry_out(fault, operation)
 
     def carry_out(self, fault: str, operation: Operation) -> Answer:
         through = self.doors.get(fault)
@@ -157,6 +175,28 @@ class ChaosBackend(RestBackend):
         super().close()
         for door in self.doors.values():
             door.close()
+
+
+class AsyncChaosBackend(Mistreated, AiohttpBackend):
+    """The one for coroutines; it is closed from outside of its loop."""
+
+    carrier = AiohttpBackend
+
+    async def execute(self, operation: Operation) -> Answer:
+        with self.watched(operation) as fault:
+            through = self.doors.get(fault)
+            return await (super().execute(operation) if through is None else through.execute(operation))
+
+    def close(self) -> None:
+        asyncio.run(self.close_all())
+
+    async def close_all(self) -> None:
+        await super().close()
+        for door in self.doors.values():
+            await door.close()
+
+
+KINDS = (ChaosBackend, AsyncChaosBackend)
 
 
 @dataclasses.dataclass
@@ -177,7 +217,7 @@ class Round:
         kind: The backend; a mutant of it, to see whether it is found out.
     """
 
-    def __init__(self, seed: int, kind: type[ChaosBackend] = ChaosBackend) -> None:
+    def __init__(self, seed: int, kind: type[Mistreated] = ChaosBackend) -> None:
         self.dice = Random(seed)
         self.kind = kind
         dealt = len(DECK) // CHAINS + 1
@@ -199,7 +239,7 @@ class Round:
         with ChaosServer(self.promise, TIMEOUT) as server:
             self.server = server
             self.backend = self.kind(server, self.dice)
-            with Dispatcher("threads") as dispatcher:
+            with Dispatcher("asyncio" if self.kind is AsyncChaosBackend else "threads") as dispatcher:
                 self.dispatcher = dispatcher
                 Boat.bind(
                     self.backend,
@@ -593,7 +633,8 @@ class Stubborn(ChaosBackend):
         try:
             return super().carry_out(fault, operation)
         except InDoubt:
-            self._asks.attempt, self._asks.fault = f"{self._asks.attempt}-again", "none"
+            asks = self._asks.get()
+            asks.attempt, asks.fault = f"{asks.attempt}-again", "none"
             return super().carry_out("none", operation)
 
 

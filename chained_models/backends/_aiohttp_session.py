@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -74,6 +75,7 @@ def _watch(session: Any) -> Any:
         return session
     _watched.add(connector)
     inner: Any = connector.connect
+    used: WeakSet[Any] = WeakSet()
 
     async def connect(request: Any, *args: Any, **options: Any) -> Any:
         attempt = current.get()
@@ -81,6 +83,10 @@ def _watch(session: Any) -> Any:
             return await inner(request, *args, **options)
         attempt.connecting(request)
         connection = await inner(request, *args, **options)
+        while connection.protocol in used and not _is_quiet(connection):
+            connection.close()
+            connection = await inner(request, *args, **options)
+        used.add(connection.protocol)
         if attempt.over:
             connection.release()
             raise TimeoutError("no time is left to send anything")
@@ -89,6 +95,27 @@ def _watch(session: Any) -> Any:
 
     vars(connector)["connect"] = connect
     return session
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether nothing has come over a connection since its last answer.
+
+    aiohttp would take what has come for the answer to the next request, and so give one model what was said to another. (The
+    end of the connection may be all that has come: that would be a needless doubt.)
+    """
+    if connection.protocol.should_close:
+        return False
+    transport = connection.transport
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    return sock is None or not _has_something(sock.fileno())
+
+
+def _has_something(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Sessions:

@@ -110,8 +110,8 @@ async def send(
             try:
                 return await _reply(response, attempt, max_bytes, unpack=not getattr(session, "auto_decompress", True))
             finally:
-                # Closes the connection, unless the answer has come in whole. One that was read has gone its way already.
-                if not response.content.at_eof():
+                # Closes the connection, unless the answer has come in whole. Then it is free already.
+                if not response.closed:
                     response.release()
     finally:
         current.reset(token)

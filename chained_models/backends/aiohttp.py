@@ -19,6 +19,8 @@ __all__ = ["AiohttpBackend", "Payload", "Reply"]
 _AT_ONCE = 100
 """Saves in flight, where nobody says how many: a request that waits costs a coroutine, and no thread."""
 
+_HEAD_START = 0.05  # seconds
+
 
 class AiohttpBackend(RestRules):
     """Carries out operations over HTTP, with aiohttp (``pip install 'chained-models[aiohttp]'``), in an event loop.
@@ -137,7 +139,8 @@ class AiohttpBackend(RestRules):
                 raise
             raise refused from error
 
-        timeout = min(self.timeout, operation.timeout)
+        # A little before the driver ends it, which does not know how far it got.
+        timeout = min(self.timeout, operation.timeout - min(operation.timeout / 20, _HEAD_START))
         attempt = self._aiohttp.Attempt(timeout)
         try:
             reply = await self._aiohttp.send(

@@ -28,7 +28,7 @@ class Attempt:
         sent: Whether a byte of the request may have gone out.
     """
 
-    __slots__ = ("_loop", "_request", "deadline", "location", "reported", "sent")
+    __slots__ = ("_loop", "_protocol", "_request", "deadline", "location", "reported", "sent")
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -37,6 +37,7 @@ class Attempt:
         self.reported = False
         self.sent = False
         self._request: Any = None
+        self._protocol: Any = None
 
     @property
     def over(self) -> bool:
@@ -57,9 +58,16 @@ class Attempt:
         self._request = request
         self.reported = True
 
-    def end(self) -> None:
-        """Let go of the request: errors keep their attempt."""
-        self._request = None
+    def connected(self, protocol: Any) -> None:
+        """The request goes out by `protocol`."""
+        self._protocol = protocol
+        self.sent = True
+
+    def end(self, *, hang_up: bool = False) -> None:
+        """Let go of the request, for errors keep their attempt; and of the connection, if it is of no use any more."""
+        if hang_up and self._protocol is not None:
+            self._protocol.close()
+        self._request = self._protocol = None
 
 
 current: ContextVar[Attempt | None] = ContextVar("chained_models_attempt", default=None)
@@ -90,7 +98,7 @@ def _watch(session: Any) -> Any:
         if attempt.over:
             connection.release()
             raise TimeoutError("no time is left to send anything")
-        attempt.sent = True
+        attempt.connected(connection.protocol)
         return connection
 
     vars(connector)["connect"] = connect

@@ -94,6 +94,7 @@ async def send(
         attempt.reported = True
         raise TimeoutError("no time is left to send anything")
     token = current.set(attempt)
+    hang_up = True
     try:
         async with asyncio.timeout_at(attempt.deadline):
             response = await session.request(
@@ -108,6 +109,9 @@ async def send(
             )
             attempt.sent = True
             try:
+                # To aiohttp a 101 may be an answer like others, and its connection free for the next request. What comes
+                # over it is anything but the answer to that.
+                hang_up = response.status < 200
                 return await _reply(response, attempt, max_bytes, unpack=not getattr(session, "auto_decompress", True))
             finally:
                 # Closes the connection, unless the answer has come in whole. Then it is free already.
@@ -115,7 +119,7 @@ async def send(
                     response.release()
     finally:
         current.reset(token)
-        attempt.end()
+        attempt.end(hang_up=hang_up)
 
 
 async def _reply(response: Any, attempt: Attempt, max_bytes: int, *, unpack: bool) -> Reply:

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,7 @@ class Mistreated:
     """
 
     carrier: type[Any]
+    driver = "threads"
 
     def __init__(self, server: ChaosServer, dice: Random) -> None:
         self._asks: ContextVar[SimpleNamespace] = ContextVar("asks")
@@ -182,6 +184,7 @@ class AsyncChaosBackend(Mistreated, AiohttpBackend):
     """The one for coroutines; it is closed from outside of its loop."""
 
     carrier = AiohttpBackend
+    driver = "asyncio"
 
     async def execute(self, operation: Operation) -> Answer:
         with self.watched(operation) as fault:
@@ -240,7 +243,7 @@ class Round:
         with ChaosServer(self.promise, TIMEOUT) as server:
             self.server = server
             self.backend = self.kind(server, self.dice)
-            with Dispatcher("asyncio" if self.kind is AsyncChaosBackend else "threads") as dispatcher:
+            with Dispatcher(self.kind.driver) as dispatcher:
                 self.dispatcher = dispatcher
                 Boat.bind(
                     self.backend,
@@ -536,15 +539,16 @@ def silence() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def play(seed: int) -> Counter[str]:
+def play(kind: type[Mistreated], seed: int) -> Counter[str]:
     with silence():
-        return Round(seed).play()
+        return Round(seed, kind).play()
 
 
-def test_chaos(campaign: Campaign) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_chaos(campaign: Campaign, kind: type[Mistreated]) -> None:
     """Nothing is lost, reordered or applied twice against the server's promise, and no attempt outlives its deadline."""
     rounds = campaign.pick(6, 120, 600)
-    total: Counter[str] = sum(campaign.each(play, rounds, chunk=10), Counter())
+    total: Counter[str] = sum(campaign.each(partial(play, kind), rounds, chunk=10), Counter())
     faults = [name for name in FAULTS if name != "none" and total[f"fault {name}"]]
     cards = [card for card in DECK if total[f"card {card}"]]
     assert len(faults) == len(FAULTS) - 1 >= 30
@@ -571,15 +575,16 @@ KEPT = 30_000
 """Bytes of a failed save that is kept: its handle, its error, and the frames of that."""
 
 
-def test_giant_answers(campaign: Campaign) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_giant_answers(campaign: Campaign, kind: type[Mistreated]) -> None:
     """However large answers are, and however many come at once, memory is bounded; and failed saves that are kept keep none."""
     count = campaign.pick(40, 400, 2000)
     with (
         silence(),
         ChaosServer(Guarantee.IDEMPOTENT, 5.0, bodies=64 << 20) as server,
-        Dispatcher("threads") as dispatcher,
+        Dispatcher(kind.driver) as dispatcher,
     ):
-        backend = ChaosBackend(server, Random(0))
+        backend: Any = kind(server, Random(0))
         backend.lane = Lane(max_in_flight=8)
         Boat.bind(backend, resource="{fleet}/boats", dispatcher=dispatcher, retry=RetryPolicy(attempts=1), timeout=5.0)
         boats = [Boat(f"fleet-{number}") for number in range(count)]

@@ -169,12 +169,11 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
         if isinstance(one, aiohttp.ClientResponseError):
             _forget_request(one)
     if not attempt.sent:
+        # First, because what is wrong with a certificate is a ValueError, too.
+        if attempt.reported or any(isinstance(one, _NOT_CONNECTED) for one in causes(error)):
+            return Unavailable, "no connection in time" if attempt.over else "no connection"
         if isinstance(error, _NOT_BUILT):
             return Rejected, "aiohttp refuses to build this request; nothing was sent"
-        if attempt.reported:
-            return Unavailable, "no connection in time" if attempt.over else "no connection"
-        if any(isinstance(one, _NOT_CONNECTED) for one in causes(error)):
-            return Unavailable, "no connection"
     late = attempt.over or isinstance(error, TimeoutError)
     return InDoubt, "no answer in time" if late else "the connection broke before there was an answer"
 

@@ -33,6 +33,7 @@ _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = r"[\t\x20-\x7e\x80-\xff]*?"
 _PLAIN_HEAD = re.compile(rf"HTTP/1\.1 ([2-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n(?:{_NAME}:{_VALUE}\r\n)*\r\n")
 _FIELD = re.compile(rf"({_NAME}):[ \t]*({_VALUE})[ \t]*\r\n")
+_FOLD = re.compile(r"\r?\n[ \t]+")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 # The server may refuse without having read everything, and hang up: its answer is there to be read all the same.
 _REFUSED_HALFWAY = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE})
@@ -231,7 +232,7 @@ def _receive_slowly(
     low: Any = Response(_Replayed(sock, begun), method=verb)  # type: ignore[arg-type]
     try:
         low.begin()
-        headers = ReceivedHeaders(low.headers.items())
+        headers = ReceivedHeaders((name, _FOLD.sub(" ", value)) for name, value in low.headers.items())
         if not 200 <= low.status < 300:
             return _reply(attempt, low.status, headers, b""), False
         whole = urllib3.HTTPResponse(

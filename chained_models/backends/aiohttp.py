@@ -139,9 +139,9 @@ class AiohttpBackend(RestRules):
                 raise
             raise refused from error
 
+        timeout = min(self.timeout, operation.timeout)
         # A little before the driver ends it, which does not know how far it got.
-        timeout = min(self.timeout, operation.timeout - min(operation.timeout / 20, _HEAD_START))
-        attempt = self._aiohttp.Attempt(timeout)
+        attempt = self._aiohttp.Attempt(min(timeout, operation.timeout - min(operation.timeout / 20, _HEAD_START)))
         try:
             reply = await self._aiohttp.send(
                 session,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import re
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -52,6 +53,7 @@ class Lines:
         self._connect = connect
         self._idle: dict[str, Any] = {}
         self._closed = False
+        weakref.finalize(self, _close_all, self._idle)  # also at the exit of a program that closes nothing
 
     def take(self, place: str) -> Any:
         """A connection, for this thread alone until :meth:`give`."""
@@ -74,9 +76,13 @@ class Lines:
     def close(self) -> None:
         """Close those that nobody uses now, and the others as soon as they are given back."""
         self._closed = True
-        while self._idle:
-            with suppress(KeyError):
-                self._idle.popitem()[1].close()
+        _close_all(self._idle)
+
+
+def _close_all(connections: dict[str, Any]) -> None:
+    while connections:
+        with suppress(KeyError):  # another thread does the same
+            connections.popitem()[1].close()
 
 
 def exchange(

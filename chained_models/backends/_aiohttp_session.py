@@ -15,7 +15,7 @@ import aiohttp
 
 from ..exceptions import InvalidOption
 
-__all__ = ["Attempt", "Sessions", "current"]
+__all__ = ["Attempt", "Sessions", "current", "is_watched"]
 
 
 class Attempt:
@@ -26,14 +26,16 @@ class Attempt:
         location: What a redirect pointed to.
         reported: Whether the connector told us how far it got.
         sent: Whether a byte of the request may have gone out.
+        watched: Whether the connector would tell us.
     """
 
-    __slots__ = ("_loop", "_protocol", "_request", "deadline", "location", "reported", "sent")
+    __slots__ = ("_loop", "_protocol", "_request", "deadline", "location", "reported", "sent", "watched")
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self.deadline = self._loop.time() + seconds
         self.location: str | None = None
+        self.watched = False
         self.reported = False
         self.sent = False
         self._request: Any = None
@@ -103,6 +105,12 @@ def _watch(session: Any) -> Any:
 
     vars(connector)["connect"] = connect
     return session
+
+
+def is_watched(session: Any) -> bool:
+    """Whether its connector tells how far an attempt got."""
+    connector = getattr(session, "connector", None)
+    return connector is not None and connector in _watched
 
 
 def _is_quiet(connection: Any) -> bool:

@@ -15,7 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from ..exceptions import BackendError, InDoubt, InvalidOption, Rejected, Unavailable
-from ._aiohttp_session import Attempt, Sessions, current
+from ._aiohttp_session import Attempt, Sessions, current, is_watched
 from ._header import merged
 from ._reply import Reply, Unreadable
 from ._scrub import causes
@@ -93,6 +93,7 @@ async def send(
     if attempt.over:
         attempt.reported = True
         raise TimeoutError("no time is left to send anything")
+    attempt.watched = is_watched(session)
     token = current.set(attempt)
     hang_up = True
     try:
@@ -146,7 +147,7 @@ async def _reply(response: Any, attempt: Attempt, max_bytes: int, *, unpack: boo
     return Reply(status, headers, unpacker.end())
 
 
-_NOT_BUILT = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError, TypeError)
+_NOT_BUILT = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError)
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,  # kinds of it are about names, proxies, certificates and TLS
     aiohttp.ClientHttpProxyError,
@@ -172,7 +173,7 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
         # First, because what is wrong with a certificate is a ValueError, too.
         if attempt.reported or any(isinstance(one, _NOT_CONNECTED) for one in causes(error)):
             return Unavailable, "no connection in time" if attempt.over else "no connection"
-        if isinstance(error, _NOT_BUILT):
+        if isinstance(error, _NOT_BUILT) or (attempt.watched and isinstance(error, ValueError | TypeError)):
             return Rejected, "aiohttp refuses to build this request; nothing was sent"
     late = attempt.over or isinstance(error, TimeoutError)
     return InDoubt, "no answer in time" if late else "the connection broke before there was an answer"

@@ -189,8 +189,9 @@ KINDS: list[tuple[Exception, type[BackendError]]] = [
     (aiohttp.ClientPayloadError(CANARY), InDoubt),
     (aiohttp.ClientError(f"refused, certificate {CANARY}"), InDoubt),
     (KeyError(CANARY), InDoubt),
+    (ValueError(CANARY), InDoubt),
     (aiohttp.InvalidURL(CANARY), Rejected),
-    (ValueError(CANARY), Rejected),
+    (UnicodeEncodeError("latin-1", CANARY, 0, 1, "no"), Rejected),
 ]
 
 
@@ -249,6 +250,21 @@ def test_an_error_about_an_answer_forgets_the_request() -> None:
 
 
 # Connections
+
+
+def test_what_aiohttp_refuses_to_build() -> None:
+    """Whatever it says: nothing was sent, or the connector would know."""
+
+    class Refusing(aiohttp.TCPConnector):
+        allowed_protocol_schema_set = property(lambda self: (_ for _ in ()).throw(ValueError(CANARY)))  # type: ignore[assignment]
+
+    async def main() -> None:
+        async with aiohttp.ClientSession(connector=Refusing()) as session:
+            with pytest.raises(Rejected, match="refuses to build") as caught:
+                await carry_out(AiohttpBackend(BASE, session=session))
+            assert CANARY not in str(caught.value)
+
+    asyncio.run(main())
 
 
 def test_a_put_that_broke_is_not_sent_twice_by_aiohttp() -> None:
@@ -465,7 +481,7 @@ def test_aiohttp_is_needed_only_when_a_backend_is_made(monkeypatch: pytest.Monke
         {"reauthenticate": "token"},
         {"session": 7},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at 0x")[0],
 )
 def test_an_option_that_makes_no_sense(options: dict[str, Any]) -> None:
     """Comes out at construction, under the name of this backend."""

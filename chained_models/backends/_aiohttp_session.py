@@ -85,7 +85,6 @@ def _watch(session: Any) -> Any:
         return session
     _watched.add(connector)
     inner: Any = connector.connect
-    used: WeakSet[Any] = WeakSet()
 
     async def connect(request: Any, *args: Any, **options: Any) -> Any:
         attempt = current.get()
@@ -93,10 +92,12 @@ def _watch(session: Any) -> Any:
             return await inner(request, *args, **options)
         attempt.connecting(request)
         connection = await inner(request, *args, **options)
-        while connection.protocol in used and not _is_quiet(connection):
+        while not _is_quiet(connection.protocol):
             connection.close()
             connection = await inner(request, *args, **options)
-        used.add(connection.protocol)
+        marks = vars(connection.protocol)
+        if _PROBE not in marks:
+            marks[_PROBE] = _probe(connection.transport)
         if attempt.over:
             connection.release()
             raise TimeoutError("no time is left to send anything")
@@ -113,25 +114,30 @@ def is_watched(session: Any) -> bool:
     return connector is not None and connector in _watched
 
 
-def _is_quiet(connection: Any) -> bool:
-    """Whether nothing has come over a connection since its last answer.
+def _is_quiet(protocol: Any) -> bool:
+    """Whether nothing has come over a kept connection since its last answer.
 
     aiohttp would take what has come for the answer to the next request, and so give one model what was said to another. (The
     end of the connection may be all that has come: that would be a needless doubt.)
     """
-    if connection.protocol.should_close:
-        return False
-    transport = connection.transport
+    probe = vars(protocol).get(_PROBE)
+    return probe is None or not (protocol.should_close or probe())
+
+
+_PROBE = "chained_models_probe"
+"""On a protocol that has been used: what looks for data that nobody has read. Kept there, for it lives as long."""
+
+
+def _probe(transport: Any) -> Callable[[], bool]:
     sock = transport.get_extra_info("socket") if transport is not None else None
-    return sock is None or not _has_something(sock.fileno())
-
-
-def _has_something(descriptor: int) -> bool:
+    if sock is None:
+        return lambda: False
+    descriptor: int = sock.fileno()
     if not hasattr(select, "poll"):
-        return bool(select.select([descriptor], [], [], 0)[0])
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))
 
 
 class Sessions:

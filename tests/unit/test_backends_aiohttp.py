@@ -12,6 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -332,9 +333,10 @@ def test_looking_for_data_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delattr(_aiohttp_session.select, "poll")
         one, other = socket.socketpair()
         with one, other:
-            assert not _aiohttp_session._has_something(one.fileno())
+            there = _aiohttp_session._probe(SimpleNamespace(get_extra_info={"socket": one}.get))
+            assert not there()
             other.send(b"x")
-            assert _aiohttp_session._has_something(one.fileno())
+            assert there()
 
 
 def test_a_session_of_the_users_still_works_for_its_owner() -> None:

@@ -93,7 +93,6 @@ async def send(
     if attempt.over:
         attempt.reported = True
         raise TimeoutError("no time is left to send anything")
-    attempt.watched = is_watched(session)
     token = current.set(attempt)
     hang_up = True
     try:
@@ -118,6 +117,9 @@ async def send(
                 # Closes the connection, unless the answer has come in whole. Then it is free already.
                 if not response.closed:
                     response.release()
+    except BaseException:
+        attempt.watched = is_watched(session)
+        raise
     finally:
         current.reset(token)
         attempt.end(hang_up=hang_up)

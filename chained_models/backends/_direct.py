@@ -166,7 +166,8 @@ def _receive(
     """The reply, and whether the connection can be used again."""
     data, end = _read_head(sock)
     head = data[:end].decode("latin-1")
-    plain = _PLAIN_HEAD.fullmatch(head)
+    # How much comes at once is chance; what is plain must not be.
+    plain = _PLAIN_HEAD.fullmatch(head) if end <= _LONGEST_HEAD else None
     if plain is None:
         return _receive_slowly(sock, data, attempt, verb, max_bytes, read)
     status = int(plain[1])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..exceptions import InvalidOption
 
-__all__ = ["KEY_STYLES", "ReceivedHeaders", "checked_headers", "header_value", "idempotency_header", "merged"]
+__all__ = ["KEY_STYLES", "checked_headers", "header_value", "idempotency_header", "merged"]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # No control characters but the tab: NUL goes out on the wire, CR and LF begin another header. Latin-1 is all there is.
@@ -72,32 +72,3 @@ def merged(layers: Iterable[Mapping[str, str]]) -> dict[str, str]:
         for name, value in layer.items():
             by_name[name.lower()] = (name, value)
     return dict(by_name.values())
-
-
-class ReceivedHeaders(Mapping[str, str]):
-    """The headers of an answer: by name in any case, and joined by commas where a name came more than once.
-
-    Args:
-        fields: Names and values, in the order in which they came.
-    """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
-        self._fields: dict[str, tuple[str, str]] = {}
-        for name, value in fields:
-            key = name.lower()
-            first = self._fields.get(key)
-            self._fields[key] = (name, value) if first is None else (first[0], f"{first[1]}, {value}")
-
-    def __getitem__(self, name: str) -> str:
-        return self._fields[name.lower()][1]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self._fields.values())
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:
-        return f"ReceivedHeaders({list(self._fields.values())!r})"

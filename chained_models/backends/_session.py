@@ -16,7 +16,6 @@ from urllib3 import connection, connectionpool
 
 from ..exceptions import InvalidOption
 from ._deadline import Attempt
-from ._direct import Lines
 from ._response import Response
 
 __all__ = ["OwnSession", "Sessions"]
@@ -108,20 +107,20 @@ class _Adapter(HTTPAdapter):
         _report(manager)
         return manager
 
-    def line(self, place: str) -> Any:
-        """A connection to a scheme, host and port, ready to be opened, with the certificates that requests would use."""
+    def pool(self, place: str) -> Any:
+        """The connections to a scheme, host and port, with the certificates that requests would use."""
         request = requests.PreparedRequest()
         request.url = place
-        pool: Any = self.get_connection_with_tls_context(request, True)
+        pool = self.get_connection_with_tls_context(request, True)
         self.cert_verify(pool, place, True, None)  # type: ignore[no-untyped-call]
-        return pool._get_conn()
+        return pool
 
 
 class OwnSession(requests.Session):
     """A session of one thread, that nobody else can reach: nothing about it is other than we made it.
 
     Attributes:
-        lines: Its connections, for requests that need nothing of what requests does.
+        usual: The headers of all its requests.
     """
 
     def __init__(self, trust_env: bool) -> None:
@@ -129,14 +128,21 @@ class OwnSession(requests.Session):
         self.trust_env = trust_env
         # What one thread's session was told by a cookie, another one would not send.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        adapter = _Adapter(pool_connections=2, pool_maxsize=1, max_retries=0)
+        self._adapter = _Adapter(pool_connections=2, pool_maxsize=1, max_retries=0)
         for scheme in ("http://", "https://"):
-            self.mount(scheme, adapter)
-        self.lines = Lines(adapter.line)
+            self.mount(scheme, self._adapter)
+        self.usual: dict[str, Any] = dict(self.headers)
+        self._last: tuple[str, Any] = ("", None)
 
-    def close(self) -> None:
-        self.lines.close()
-        super().close()
+    def pool(self, place: str) -> Any:
+        """Its connections to a place, for requests that need nothing of what requests does.
+
+        Args:
+            place: Scheme, host and port, as a URL.
+        """
+        if self._last[0] != place:
+            self._last = (place, self._adapter.pool(place))
+        return self._last[1]
 
 
 class Sessions:

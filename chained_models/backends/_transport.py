@@ -16,12 +16,11 @@ import requests
 from requests import exceptions as failed
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3 import HTTPConnectionPool
+from urllib3 import Retry
 from urllib3 import exceptions as low
 
 from ..exceptions import BackendError, InDoubt, Rejected, Unavailable
 from ._deadline import Attempt
-from ._direct import exchange
 from ._header import merged
 from ._reply import Reply, Unreadable
 from ._scrub import causes
@@ -35,6 +34,8 @@ auth_words = "an auth object of requests"
 _CHUNK = 16 * 1024
 """Bytes read at once. Small, because an old urllib3 unpacks each piece whole: a thousandfold, in a gzip bomb."""
 
+_NEVER = Retry(False, redirect=False)
+"""Neither again nor elsewhere. Made once: urllib3 would make one for each request."""
 
 _STEADY = re.compile(r"(?:[A-Za-z0-9_~-]+(?:/(?!$)|/?$))*")
 """Paths of which requests changes nothing, however it reads them: no dots, no escapes, no empty segments."""
@@ -109,19 +110,7 @@ def send(
     if isinstance(session, OwnSession) and not session.trust_env and _nobody_in_between():
         signature = _signature(auth)
         if signature is not None:
-            headers = {**merged([session.headers, headers, signature])}  # type: ignore[list-item]
-            begin = url.index("/", url.index("://") + 3)
-            return exchange(
-                session.lines,
-                attempt,
-                verb,
-                url[:begin],
-                url[begin:],
-                headers=headers,
-                body=body,
-                max_bytes=max_bytes,
-                read=_unpacked,
-            )
+            return _straight(session, attempt, verb, url, merged([session.usual, headers, signature]), body, max_bytes)
 
     def stay(response: requests.Response, **_: Any) -> None:
         # Even when told not to follow a redirect, requests reads its body whole and builds the next request. Without a
@@ -152,8 +141,42 @@ def send(
         response.close()
 
 
-def _unpacked(response: Any, attempt: Attempt, max_bytes: int) -> bytes:
-    return _body(response.headers, response.stream(_CHUNK, decode_content=True), attempt, max_bytes)
+def _straight(
+    session: OwnSession,
+    attempt: Attempt,
+    verb: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes | None,
+    max_bytes: int,
+) -> Reply:
+    """The same by urllib3 itself: what requests adds to a plain request is nothing but its price."""
+    if body is None and verb != "GET":
+        headers["Content-Length"] = "0"  # as requests does
+    begin = url.index("/", url.index("://") + 3)
+    response = session.pool(url[:begin]).urlopen(
+        verb,
+        url[begin:],
+        body=body,
+        headers=headers,
+        retries=_NEVER,
+        redirect=False,
+        assert_same_host=False,
+        timeout=max(attempt.remaining(), 0.001),
+        preload_content=False,
+    )
+    try:
+        status = response.status
+        if 300 <= status < 400:
+            attempt.location = response.headers.get("Location")
+        # Told to unpack once more: of chunks urllib3 does not without.
+        read = (
+            _body(response.headers, response.stream(_CHUNK, True), attempt, max_bytes) if 200 <= status < 300 else b""
+        )
+        return Reply(status, response.headers, read)
+    finally:
+        response.close()
+        response.release_conn()
 
 
 def _body(headers: Mapping[str, str], chunks: Iterable[bytes], attempt: Attempt, max_bytes: int) -> bytes:
@@ -182,16 +205,15 @@ def _body(headers: Mapping[str, str], chunks: Iterable[bytes], attempt: Attempt,
 _WAYS = (
     (requests.Session, ("request", "prepare_request", "get_adapter", "send")),
     (HTTPAdapter, ("send",)),
-    (HTTPConnectionPool, ("urlopen",)),
-    (http.client.HTTPConnection, ("request", "putrequest", "endheaders", "send", "getresponse")),
 )
 _untouched: list[Any] = []
 
 
 def _nobody_in_between() -> bool:
-    """Whether the way of a request through requests and urllib3 is their own.
+    """Whether the way of a request through requests is its own.
 
-    Test doubles and tracers put themselves into it by replacing methods. They are to see our requests as well.
+    Test doubles and tracers put themselves into it by replacing methods. They are to see our requests as well. Those in
+    urllib3 and below see them anyway.
     """
     methods = [getattr(kind, name) for kind, names in _WAYS for name in names]
     if methods == _untouched:

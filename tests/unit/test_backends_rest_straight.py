@@ -1,4 +1,4 @@
-"""Requests that go straight over a connection of our own: the same to the server, and to the caller, as by requests."""
+"""Requests that go straight to urllib3: the same to the server, and to the caller, as by requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 
-from chained_models.backends import _direct, _transport
-from chained_models.backends._deadline import Attempt
-from chained_models.backends._direct import Lines
+from chained_models.backends import _transport
 from chained_models.backends.rest import RestBackend
 from chained_models.exceptions import BackendError, Rejected, Unavailable
 from chained_models.operation import Answer, Method
@@ -50,6 +47,7 @@ def outcome(backend: RestBackend, method: Method) -> tuple[Any, ...]:
 
 ANSWERS: dict[str, bytes] = {
     "plain": HEAD + b'Content-Length: 9\r\nETag: "7"\r\n\r\n' + BODY,
+    "the last one": HEAD + b"Connection: close\r\nContent-Length: 9\r\n\r\n" + BODY,
     "odd case": b"HTTP/1.1 200 ok\r\ncontent-TYPE:application/json\r\nCONTENT-length:  9 \r\n\r\n" + BODY,
     "no reason": b"HTTP/1.1 200\r\nContent-Length: 9\r\n\r\n" + BODY,
     "bare line ends": HEAD.replace(b"\r", b"") + b"Content-Length: 9\n\n" + BODY,
@@ -153,47 +151,37 @@ def test_a_host_of_the_users_stands_alone() -> None:
     assert server.received[0].lower().count(b"\r\nhost:") == 1
 
 
-@pytest.mark.parametrize(
-    ("host", "port", "written"),
-    [("shop.example", 80, "shop.example"), ("shop.example", 81, "shop.example:81"), ("::1", 81, "[::1]:81")],
-)
-def test_how_a_host_is_written(host: str, port: int, written: str) -> None:
-    """Without the usual port, and an address of the sixth version in brackets."""
-    connection = SimpleNamespace(host=host, port=port, default_port=80)
-    assert _direct._head(connection, "GET", "/x", {}, None) == f"GET /x HTTP/1.1\r\nHost: {written}\r\n\r\n".encode()
-
-
 # Who stands in between
 
 
 @pytest.fixture
-def direct(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
-    """Counts the requests that go straight."""
+def straight(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Counts the requests that requests knows nothing of."""
     calls: list[int] = []
-    exchange = _transport.exchange
+    inner = _transport._straight
 
-    def counted(*args: Any, **options: Any) -> Any:
+    def counted(*args: Any) -> Any:
         calls.append(1)
-        return exchange(*args, **options)
+        return inner(*args)
 
-    monkeypatch.setattr(_transport, "exchange", counted)
-    yield lambda: len(calls)
+    monkeypatch.setattr(_transport, "_straight", counted)
+    return lambda: len(calls)
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
+    ("kind", "name", "low"),
     [
-        (requests.Session, "send"),
-        (requests.Session, "get_adapter"),
-        (HTTPAdapter, "send"),
-        (urllib3.HTTPConnectionPool, "urlopen"),
-        (http.client.HTTPConnection, "putrequest"),
-        (http.client.HTTPConnection, "getresponse"),
+        (requests.Session, "send", False),
+        (requests.Session, "get_adapter", False),
+        (HTTPAdapter, "send", False),
+        (urllib3.HTTPConnectionPool, "urlopen", True),
+        (http.client.HTTPConnection, "putrequest", True),
+        (http.client.HTTPConnection, "getresponse", True),
     ],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
+    ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
 def test_who_stands_in_the_way_of_a_request_sees_it(
-    kind: type, name: str, direct: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    kind: type, name: str, low: bool, straight: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tracers and test doubles replace methods, and may dress as what they replace; when they go, the way is short again."""
     seen: list[str] = []
@@ -204,20 +192,20 @@ def test_who_stands_in_the_way_of_a_request_sees_it(
         seen.append(name)
         return inner(*args, **options)
 
-    with AnsweringServer(ANSWERS["plain"]) as server:
+    with AnsweringServer(ANSWERS["the last one"]) as server:
         backend = RestBackend(f"http://127.0.0.1:{server.port}")
         carry_out(backend)
-        assert direct() == 1
+        assert straight() == 1
         with monkeypatch.context() as patch:
             patch.setattr(kind, name, in_between)
             assert carry_out(backend).values == {"id": 7}
-        assert (seen, direct()) == ([name], 1)
+        assert (seen, straight()) == ([name], 1 + low)
         carry_out(backend)
-        assert direct() == 2
+        assert straight() == 2 + low
         backend.close()
 
 
-def test_what_only_requests_can_do_is_left_to_it(direct: Callable[[], int]) -> None:
+def test_what_only_requests_can_do_is_left_to_it(straight: Callable[[], int]) -> None:
     """A session of the user's, the environment, and auth objects that may do anything."""
 
     class Signing(requests.auth.AuthBase):
@@ -231,43 +219,11 @@ def test_what_only_requests_can_do_is_left_to_it(direct: Callable[[], int]) -> N
             backend = RestBackend(base, **options)
             carry_out(backend)
             backend.close()
-    assert direct() == 0
+    assert straight() == 0
     assert b"X-Signed: 40" in server.received[2]
 
 
 # Connections
-
-
-class Connection:
-    """As much of one as Lines look at."""
-
-    def __init__(self, place: str) -> None:
-        self.place, self.sock, self.closed = place, None, 0
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-def test_lines_keep_a_connection_to_two_places() -> None:
-    """The one that was used longest ago goes first."""
-    lines = Lines(Connection)
-    made = [lines.take(place) for place in "abc"]
-    for one in made:
-        lines.give(one.place, one)
-    assert [one.closed for one in made] == [1, 0, 0]
-    assert lines.take("b") is made[1]
-    assert lines.take("a") is not made[0]
-
-
-def test_a_connection_that_is_in_use_is_closed_when_it_is_given_back() -> None:
-    """Another thread may close the backend, but not pull the connection from under a request."""
-    lines = Lines(Connection)
-    used, idle = lines.take("a"), lines.take("b")
-    lines.give("b", idle)
-    lines.close()
-    assert (used.closed, idle.closed) == (0, 1)
-    lines.give("a", used)
-    assert used.closed == 1
 
 
 def test_an_answer_before_the_request_was_read() -> None:
@@ -292,46 +248,6 @@ def test_an_answer_before_the_request_was_read() -> None:
         server.join()
 
 
-class Broken:
-    """A socket that fails to send, in the given way; there is an answer nevertheless."""
-
-    def __init__(self, error: OSError) -> None:
-        self.error = error
-
-    def sendall(self, data: bytes) -> None:
-        raise self.error
-
-
-def test_what_may_go_wrong_while_sending() -> None:
-    """Of a broken pipe the answer may tell more; anything else is the end."""
-    _direct._send(Broken(BrokenPipeError(32, "pipe")), b"", b"")
-    with pytest.raises(OSError, match="I/O"):
-        _direct._send(Broken(OSError(5, "I/O")), b"", b"")
-
-
-def test_an_answer_that_is_late_when_it_is_read() -> None:
-    """Whole or not: afterwards it is not known what ended it."""
-
-    class Late:
-        def recv(self, size: int) -> bytes:
-            return ANSWERS["plain"]
-
-    attempt = Attempt(0)
-    with pytest.raises(_direct.Unreadable, match="in time"):
-        _direct._receive(Late(), attempt, "PUT", 100, _transport._unpacked)
-
-
-def test_a_body_that_breaks_off_by_an_error() -> None:
-    """Told by its kind, not by its text."""
-
-    class Reset:
-        def recv(self, size: int) -> bytes:
-            raise ConnectionResetError("canary")
-
-    with pytest.raises(_direct.Unreadable, match=r"^it broke off \(ConnectionResetError\)$"):
-        _direct._read_body(Reset(), b"", 5, Attempt(10))
-
-
 # TLS
 
 
@@ -353,7 +269,7 @@ def test_a_certificate_that_nobody_vouches_for(secure: AnsweringServer) -> None:
     backend.close()
 
 
-def test_over_tls(secure: AnsweringServer, direct: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_tls(secure: AnsweringServer, straight: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, with the certificates that requests trusts; and for no other name than that in the certificate."""
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
     backend = RestBackend(f"https://localhost:{secure.port}")
@@ -362,7 +278,7 @@ def test_over_tls(secure: AnsweringServer, direct: Callable[[], int], monkeypatc
     backend.base_url = f"https://other.example:{secure.port}"
     with pytest.raises(Unavailable):
         carry_out(backend)
-    assert (len(secure.received), direct()) == (1, 2)
+    assert (len(secure.received), straight()) == (1, 2)
     backend.close()
 
 

@@ -59,7 +59,8 @@ class Announcer:
         """Where a save that is asked for now is to be delivered: the target, else the loop running in this thread."""
         if self._target is not None:
             return self._target
-        loop = running_loop()
+        asyncio = sys.modules.get("asyncio")  # without it, no loop runs
+        loop = None if asyncio is None else asyncio._get_running_loop()
         if loop is None:
             return None
         delivery = self._loops.get(loop)
@@ -116,17 +117,19 @@ class Announcer:
         return True
 
     def listened_to(self, save: Handle[Any]) -> bool:
-        """Whether somebody may be called when this save has ended."""
-        return (
-            bool(events.everywhere)
-            or save.receivers is not None
-            or bool(save._done_callbacks)
-            or any(hasattr(type(save.subject), method) for method in _METHODS.values())
-            or not self.here(save)
-        )
+        """Whether somebody may be called when this save has ended, or in another thread."""
+        if save.delivery is not None and not self.here(save):
+            return True
+        return events.everywhere.any or save.heard or save.calls_back
 
     @staticmethod
-    def _receivers(name: EventName, save: Handle[Any]) -> list[Receiver]:
+    def hears(save: Handle[Any]) -> bool:
+        """Whether there may be receivers of any event of this save; False is certain."""
+        return events.everywhere.any or save.heard
+
+    def _receivers(self, name: EventName, save: Handle[Any]) -> list[Receiver]:
+        if name != "congested" and not self.hears(save):
+            return []
         subject = save.subject
         receivers = list(events.everywhere.of(name, subject))
         if name == "congested" and (on_congested := save.port.lane.lane.on_congested) is not None:

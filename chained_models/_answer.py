@@ -57,6 +57,10 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
     if save.verb is Verb.DELETE:
         answer.identity = None
         return
+    if answer.values is None and answer.identity is None:  # "accepted, nothing new"
+        operation = save.operation
+        answer.identity = operation.identity if operation is not None and operation.method is Method.CREATE else None
+        return
     values = fitting(save, answer)
     if values is not None:
         save.understood = values
@@ -106,7 +110,7 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
             facts.refuse(sent_by(save))
             if outcome is Outcome.ABANDONED:
                 facts.forget(sent_by(save), wanted_by(save) if save.operation.version is not None else None)
-                if save.binding.adapter.version_name(save.binding.model.type) is not None:
+                if save.binding.versioned:
                     facts.version = None  # it stands in the model itself, where nothing but a refresh can put it right
             if facts.last is save:
                 facts.last = None
@@ -132,6 +136,8 @@ def carried_values(save: SaveHandle[Any]) -> Snapshot:
     Walks back over saves that never got to be sent (cancelled, or failed with another's cause), without recursion: there
     may be many. The links are cut on the way, so that one handle does not keep a thousand others.
     """
+    if save.before is None and not save.moves:
+        return save.snapshot
     line = [save]
     while (before := line[-1].before) is not None and before.became is None:
         line.append(before)
@@ -163,33 +169,36 @@ def heir(save: SaveHandle[Any]) -> SaveHandle[Any]:
     """A new save of the same object, by the same rules, for whoever takes the place of `save`."""
     one = SaveHandle(
         save._host,
-        work=save.work,
-        model=save.model,
-        verb=save.verb,
-        port=save.port,
-        backend=save.backend,
-        record=save.record.current(),
-        facts=save.facts,
-        binding=save.binding,
-        policy=save.policy,
-        timeout=save.timeout,
-        on_failure=save.on_failure,
-        context=save.context.copy(),
-        delivery=save.delivery,
+        save.work,
+        save.model,
+        save.verb,
+        save.port,
+        save.backend,
+        save.facts,
+        save.binding,
+        save.timeout,
+        save.context.copy(),
+        save.delivery,
     )
-    for fact in (
-        "snapshot",
-        "update_fields",
-        "always",
-        "slots",
-        "discard",
-        "doubted",
-        "coalesce",
-        "on_conflict",
-        "own",
-    ):
+    one.record = save.record.current()
+    for fact in _INHERITED:
         setattr(one, fact, getattr(save, fact))
     return one
+
+
+_INHERITED = (
+    "always",
+    "coalesce",
+    "discard",
+    "doubted",
+    "on_conflict",
+    "on_failure",
+    "own",
+    "policy",
+    "slots",
+    "snapshot",
+    "update_fields",
+)
 
 
 def _hand_over(save: SaveHandle[Any]) -> Merged:

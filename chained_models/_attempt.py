@@ -20,17 +20,17 @@ from .exceptions import BackendError, BaseUnknown, Conflict, Gone, IdentityChang
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
 from .policies import OnConflict
-from .protocols import Call
+from .protocols import Call, Execution
 
 __all__ = ["execute"]
 
 
-def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None] | None) -> Generator[Call, Any, Answer]:
     """Carry out one attempt; returns the answer, which is also understood.
 
     Args:
         save: The save; its operation is made at the first attempt.
-        announce: Called just before the backend is.
+        announce: Called with it just before the backend is, if it is given.
     """
     operation = save.operation
     if save.orphaned is not None:
@@ -48,11 +48,11 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
             except Exception as error:
                 raise Rejected(f"{save} cannot be encoded, so nothing was sent: {type(error).__name__}") from error
         save.operation = operation
-        save.method = operation.method
         save.before = None  # Not earlier: what never gets to be sent passes on what the save in front of it became.
-    save.record.current().sent(operation.method)
+    if operation.method is Method.CREATE:
+        save.record.current().sent(operation.method)
     operation.attempt = save.attempts
-    operation.timeout = min(save.timeout, time_left(save))
+    operation.timeout = min(save.timeout, time_left(save)) if save.spent else save.timeout
     answer: Answer | None = None
     if save.doubted and verifies(save):
         answer = yield from verified(save)
@@ -74,14 +74,17 @@ def execute(save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Ca
     return answer
 
 
-def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+def _sent(
+    save: SaveHandle[Any], operation: Operation, announce: Callable[[SaveHandle[Any]], None] | None
+) -> Generator[Call, Any, Answer]:
     """Have it carried out."""
-    clash = unseen_clash(save)
-    if clash is not None:
+    if save.unseen and (clash := unseen_clash(save)) is not None:
         raise clash
-    announce()
+    if announce is not None:
+        announce(save)
     try:
-        return as_answer((yield partial(save.backend.execute, operation), operation.timeout))
+        returned = yield Execution(save.backend.execute, operation), operation.timeout
+        return Answer() if returned is None else as_answer(returned)
     except Gone:
         if operation.method is not Method.DELETE:
             raise
@@ -92,12 +95,12 @@ def _sent(save: SaveHandle[Any], operation: Operation, announce: Callable[[], No
 
 def _bind(save: SaveHandle[Any]) -> Operation | None:
     """The operation that this save is, now that its turn has come; None if there is nothing to send."""
-    record = save.record.current()
+    record = save.record if save.record._became is None else save.record.current()
     bound: Bound = save.binding
     method = record.method(save.verb, force_insert=save.force_insert)
     if method is None:
         return None
-    values = carried_values(save)
+    values = save.snapshot if save.before is None and not save.moves else carried_values(save)
     if save.slots and not save.rounds:  # after a conflict they are filled already
         values = {**values, **fill_slots(save, values)}
     identity = record.identity
@@ -105,25 +108,26 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
         given = bound.identity_in(values)
         if given is None:
             values = {**values, **bound.parts(identity)}
-        elif given != identity:
+        elif given is not identity and given != identity:
             raise IdentityChanged(f"{save} carries another identity than the one it is stored under; make a new object")
-    if method in (Method.UPDATE, Method.PATCH):
+    if bound.versioned and (method is Method.UPDATE or method is Method.PATCH):
         check_version(save)
     changed = _changed(save, method, values)
     if method is Method.PATCH and not changed:
         return None
+    name = save.work.id_of(save.seq)
     return Operation(
-        id=save.id,
-        key=str(record),
-        seq=save.seq,
-        model=bound.model.name,
-        method=method,
-        resource=bound.resource,
-        identity=identity,
-        values=values,
-        changed=changed,
-        version=None if save.unconditional else save.facts.version,
-        idempotency_key=save.idempotency_key,
+        name,
+        str(record),
+        save.seq,
+        bound.model.name,
+        method,
+        bound.resource,
+        identity,
+        values,
+        changed,
+        None if save.unconditional else save.facts.version,
+        save.key_given or name,
     )
 
 
@@ -135,8 +139,7 @@ def check_version(save: SaveHandle[Any]) -> None:
     """
     bound: Bound = save.binding
     needless = save.force_insert or save.unconditional or save.on_conflict is OnConflict.OVERWRITE
-    needs = bound.adapter.version_name(bound.model.type) is not None
-    if needs and save.facts.version is None and not needless:
+    if bound.versioned and save.facts.version is None and not needless:
         raise BaseUnknown(
             f"{save.record.current()} has a version column, and it is not known which version is stored; refresh() it "
             "first, say mark_saved(version), or bind the class with on_conflict=OnConflict.OVERWRITE"
@@ -151,6 +154,6 @@ def _changed(save: SaveHandle[Any], method: Method, values: Snapshot) -> frozens
             return save.update_fields.intersection(values)
         case Method.UPDATE | Method.PATCH:
             differ = differing(values, save.facts.base)
-            return differ | save.always.intersection(values)
+            return differ | save.always.intersection(values) if save.always else differ
         case Method.DELETE | Method.READ:
             return frozenset()

@@ -36,8 +36,6 @@ class CallHandle(Handle[T]):
         superseded_by: The one that took its place, or None.
     """
 
-    policy = _ONCE
-    timeout = math.inf
     listed = False
     """Whether the worker gets a list."""
     returned: Any = None
@@ -58,6 +56,8 @@ class CallHandle(Handle[T]):
         delivery: Any,
     ) -> None:
         super().__init__(host)
+        self.policy = _ONCE
+        self.timeout = math.inf
         self.work = work
         self.calls = calls
         self.item = item

@@ -34,6 +34,8 @@ class _TimeOver(InDoubt):
 class CallWork:
     """The :class:`~chained_models._work.Work` of calls, and how they are accepted."""
 
+    tells_idle = True
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -174,6 +176,9 @@ class CallWork:
             one.returned = answer.values
         return []
 
+    def landed(self, save: CallHandle[Any], answer: Answer) -> None:
+        """Never."""
+
     def failed(self, save: CallHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         """So have all of a batch."""
         for one in (save, *save.riders):
@@ -188,6 +193,10 @@ class CallWork:
         """The chain that it halted."""
         return chain.key
 
+    def id_of(self, seq: int) -> str:
+        """The id of the call of that number."""
+        return self._engine.ledger.id_of(seq)
+
     def accepted(self, save: CallHandle[Any]) -> None:
         """Nothing is counted."""
 
@@ -200,10 +209,13 @@ class CallWork:
         """None."""
         return Guarantee.PLAIN
 
-    def attempt(self, save: CallHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer | None]:
+    def attempt(
+        self, save: CallHandle[Any], announce: Callable[[Any], None] | None
+    ) -> Generator[Call, Any, Answer | None]:
         """Call the worker, or the item itself."""
         token, manual, together = save.token, save.manual, (save, *save.riders)
-        announce()
+        if announce is not None:
+            announce(save)
         arguments: list[Any] = [] if save.alone else [[one.item for one in together] if save.listed else save.item]
         if manual:
             arguments.append(Turn(save, token))
@@ -223,6 +235,10 @@ class CallWork:
                 raise
             raise _TimeOver(f"it did not end within {seconds:g} s, and was cancelled") from None
         return None if manual else Answer(returned)
+
+    def lands(self, save: CallHandle[Any], answer: Answer) -> bool:
+        """Never: there is a chain to be looked after."""
+        return False
 
     def merge(self, save: CallHandle[Any], outcome: Outcome) -> Merged:
         """Nothing knows of it."""

@@ -12,7 +12,7 @@ from ._pace import Pace, Rest, Unrest
 from ._states import SaveState
 from .policies import RetryPolicy
 
-__all__ = ["Chain", "Effect", "Idle", "Save", "Settled", "Start", "Wake", "time_left"]
+__all__ = ["Chain", "Effect", "Idle", "Save", "Settled", "Start", "Together", "Wake", "time_left"]
 
 
 class Save(Protocol):
@@ -54,6 +54,10 @@ class Save(Protocol):
     open: bool
     """Whether the work of its attempt has returned, and somebody else will say how it ended."""
 
+    @property
+    def company(self) -> object | None:
+        """What it has in common with saves of other chains that may be sent in one call with it; None if it goes alone."""
+
 
 def time_left(save: Save) -> float:
     """Seconds that are left for the attempts of `save`; never less in all than one attempt may take."""
@@ -85,7 +89,7 @@ class Chain:
     @property
     def empty(self) -> bool:
         """Whether nothing would be lost with it."""
-        return not (self.saves or self.paused) and self.halted is None and self.finishing is None
+        return not self.saves and not self.paused and self.halted is None and self.finishing is None
 
     @property
     def held(self) -> bool:
@@ -104,7 +108,9 @@ class Chain:
         """The save that could be sent now, were there room in the lane."""
         if self.paused or self.finishing is not None or (self.pace is not None and self.pace.resting):
             return None
-        head = self.active or self.head
+        head = self.active
+        if head is None:
+            head = self.head
         if head is None or head.waits or (self.halted is not None and not head.passes_halt):
             return None
         if head.state is SaveState.QUEUED or (head.due and head.state in (SaveState.BACKING_OFF, SaveState.IN_DOUBT)):
@@ -112,7 +118,10 @@ class Chain:
         return None
 
 
-@dataclass(slots=True, frozen=True)
+# Effects are values, and nobody changes one; but a frozen dataclass takes twice as long to make.
+
+
+@dataclass(slots=True)
 class Start:
     """Begin an attempt."""
 
@@ -120,7 +129,14 @@ class Start:
     token: int
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
+class Together:
+    """Begin these attempts at once, as one call of a backend that can carry out several operations."""
+
+    starts: list[Start]
+
+
+@dataclass(slots=True)
 class Wake:
     """Call :meth:`Machine.woke` with these, `delay` seconds from now."""
 
@@ -129,7 +145,7 @@ class Wake:
     delay: float
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Settled:
     """The save has its outcome. If `release` is set, call :meth:`Machine.released` when its receivers have run."""
 
@@ -137,11 +153,11 @@ class Settled:
     release: bool
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Idle:
     """Nothing is queued and nothing is in flight in this chain any more."""
 
     chain: Chain
 
 
-Effect: TypeAlias = Start | Wake | Settled | Idle | Signal | Renew | Rest | Unrest
+Effect: TypeAlias = Start | Together | Wake | Settled | Idle | Signal | Renew | Rest | Unrest

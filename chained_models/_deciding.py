@@ -18,28 +18,31 @@ class Deciding:
     half-moved state; a plain lock would hang for ever.
     """
 
-    __slots__ = ("_clock", "_inside", "_ledger", "_lock")
+    __slots__ = ("_acquire", "_clock", "_inside", "_ledger", "_machine", "_release")
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
-        self._lock = threading.RLock()
+        lock = threading.RLock()
+        # Kept, for every save passes here several times.
+        self._acquire, self._release = lock.acquire, lock.release
         self._inside = False
         self._ledger = ledger
+        self._machine = ledger.machine
         self._clock = clock
 
     def __enter__(self) -> Ledger:
-        self._lock.acquire()
+        self._acquire()
         try:
             if self._inside:
                 raise WouldDeadlock(
                     "called from a signal handler or a finalizer while the dispatcher was at work; hand it to a thread"
                 )
-            self._ledger.machine.now = self._clock()
+            self._machine.now = self._clock()
         except BaseException:  # also what the clock raises: without __exit__ the lock would be held for ever
-            self._lock.release()
+            self._release()
             raise
         self._inside = True
         return self._ledger
 
     def __exit__(self, *_: object) -> None:
         self._inside = False
-        self._lock.release()
+        self._release()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import random
 from typing import Any
@@ -20,13 +20,14 @@ from typing import Any
 from ._announcer import Announcer
 from ._deciding import Deciding
 from ._flushing import unfinished
-from ._jobs import Jobs, following, raise_interrupt, start
+from ._jobs import Ended, Jobs, following, raise_interrupt, start
 from ._lane import Lane, LaneState, Renew, Signal
 from ._ledger import Ledger, saves_of
-from ._machine import Chain, Effect, Idle, Settled, Start, Wake, time_left
+from ._machine import Chain, Effect, Idle, Settled, Start, Together, Wake, time_left
 from ._merge import Merged
 from ._pace import Rest, Unrest
 from ._states import SaveState
+from ._together import attempt_together
 from ._vigil import Vigil
 from ._waiting import Patience
 from ._why import reasons, sentence
@@ -35,12 +36,14 @@ from .events import EventName
 from .exceptions import Unauthenticated
 from .handle import Handle
 from .operation import Answer, Guarantee
-from .policies import Outcome, Ruling
+from .policies import Outcome, Ruling, Verdict
 from .protocols import Driver, Job, Steps
 
 __all__ = ["Engine"]
 
 logger = logging.getLogger("chained_models")
+
+_NOT_ASKED = Guarantee.PLAIN, False
 
 _EVENT_FOR: dict[Outcome, EventName] = {
     Outcome.SAVED: "sync",
@@ -82,31 +85,31 @@ class Engine:
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
-        start(self._carry_out(effects))
-        raise_interrupt([effect.save for effect in effects if isinstance(effect, Settled | Signal)])
+        if effects or self.vigil.due:
+            start(self._carry_out(effects))
+            raise_interrupt([effect.save for effect in effects if type(effect) is Settled or type(effect) is Signal])
 
-    def _carry_out(self, effects: Iterable[Effect]) -> Jobs:
+    def _carry_out(self, effects: list[Effect]) -> Jobs:
         """Do what was decided; returns the jobs that follow when all receivers have run."""
         if self.vigil.due:
             self.vigil.arrange()
+        if len(effects) == 1 and type(only := effects[0]) is Start:
+            return [self._job([only])]
         jobs: Jobs = []
         behind: Jobs = []
         signals: list[Signal] = []
-        effects = list(effects)
-        settled = [effect for effect in effects if isinstance(effect, Settled)]
+        settled = [effect for effect in effects if type(effect) is Settled]
         ended = {one.save.thing for one in settled}
         for effect in effects:
             match effect:
-                case Start(save, token):
-                    driver = save.port.driver
+                case Settled():
+                    pass
+                case Start(save):
                     # One of the same thing (it was moved here from another chain) builds on the answer that is merged first.
-                    line = behind if save.thing in ended else jobs
-                    # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
-                    line.append((driver, Job(partial(self._attempt, save, token), save.context.copy())))
-                    if driver.overlaps or save.manual:
-                        lane = save.port.lane
-                        wait = min(save.timeout, time_left(save), lane.lane.long_after)
-                        self._look_after(lane, driver, driver.now() + wait)
+                    (behind if save.thing in ended else jobs).append(self._job([effect]))
+                case Together(starts):
+                    late = any(one.save.thing in ended for one in starts)
+                    (behind if late else jobs).append(self._job(starts))
                 case Wake(save, token, delay):
                     driver = save.port.driver
                     driver.wake_at(driver.now() + delay, partial(self._woke, save, token))
@@ -121,45 +124,87 @@ class Engine:
                         self._look_after(save.port.lane, driver, driver.now() + save.timeout)
                 case Signal():
                     signals.append(effect)
-                case Settled() | Idle():
+                case Idle():
                     pass
-        if signals or any(self.announcer.listened_to(one.save) for one in settled):
+        if signals or settled:
+            jobs = self._tell(signals, settled, jobs, behind)
+            behind = []
+        return jobs + behind if behind else jobs
+
+    def _job(self, starts: Sequence[Start]) -> tuple[Driver, Job]:
+        """The job that carries out an attempt, or several at once."""
+        save = starts[0].save
+        driver: Driver = save.port.driver
+        if driver.overlaps or save.manual:
+            lane = save.port.lane
+            wait = min([min(one.save.timeout, time_left(one.save)) for one in starts])
+            self._look_after(lane, driver, driver.now() + min(wait, lane.lane.long_after))
+        # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
+        context = save.context.copy()
+        if len(starts) == 1:
+            return driver, Job(partial(self._attempt, save, starts[0].token), context)
+        return driver, Job(partial(self._attempts, starts), context)
+
+    def _tell(self, signals: list[Signal], settled: list[Settled], jobs: Jobs, behind: Jobs) -> Jobs:
+        """Tell receivers what has come about; returns the jobs that follow, those of `behind` after all receivers."""
+        announcer = self.announcer
+        if jobs and (signals or any(announcer.listened_to(one.save) for one in settled)):
             # Attempts of other chains do not wait for the receivers of this one, if they run beside them. Where there are
             # none it is not worth another thread.
             start([(driver, job) for driver, job in jobs if driver.overlaps])
             jobs = [(driver, job) for driver, job in jobs if not driver.overlaps]
         for signal in signals:
-            self.announcer.tell(signal.name, signal.save)
+            announcer.tell(signal.name, signal.save)
+        here: list[Settled] = []
+        elsewhere: dict[Any, list[Settled]] = {}
         for one in settled:
-            if self.announcer.here(one.save):
-                jobs += self._finish(one.save, release=one.release)
+            if announcer.here(one.save):
+                here.append(one)
             else:
-                self.announcer.deliver(one.save, partial(self._finish_there, one.save, behind, release=one.release))
-                behind = []
-        return jobs + behind
+                elsewhere.setdefault(one.save.delivery, []).append(one)
+        for those in elsewhere.values():
+            announcer.deliver(those[0].save, partial(self._finish_there, those, behind))
+            behind = []
+        return [*jobs, *self._finish(here), *behind] if here else [*jobs, *behind]
 
     def _attempt(self, save: Handle[Any], token: int) -> Steps:
         """One attempt, as a job."""
         answer: Answer | None = None
         error: BaseException | None = None
-        together = (save, *save.riders)
         is_open = False
         try:
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
-                answer = yield from save.work.attempt(save, partial(self.announcer.tell, "request", save))
+                announce = self._say_request if self.announcer.hears(save) else None
+                answer = yield from save.work.attempt(save, announce)
                 is_open = answer is None
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
-        jobs = self._left_open(save, token) if is_open else self._completed(save, token, answer, error)
-        return following(together, jobs, error)
+        if answer is not None and (jobs := self._landed(save, token, answer)) is not None:
+            return following((save,), jobs, None) if jobs or save.interrupt is not None else ()
+        together = (save, *save.riders) if save.riders else (save,)
+        if is_open:
+            return following(together, self._left_open(save, token), None)
+        return following(together, self._completed([Ended(save, token, answer, error)]), error)
+
+    def _attempts(self, starts: Sequence[Start]) -> Steps:
+        """Attempts of several saves in one call, as a job."""
+        current = [one for one in starts if self.ledger.machine.is_current(one.save, one.token)]
+        gone = [Ended(one.save, one.token, None, None) for one in starts if one not in current]
+        ended = yield from attempt_together(current, self._say_request)
+        saves = [one.save for one in starts]
+        interrupt = next((one.error for one in ended if not isinstance(one.error, Exception | None)), None)
+        return following(saves, self._completed([*ended, *gone]), interrupt)
+
+    def _say_request(self, save: Handle[Any]) -> None:
+        self.announcer.tell("request", save)
 
     def end(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> None:
         """An attempt that was left open, or will be, is over; if it no longer counts, that is told and changes nothing."""
         together = (save, *save.riders)
-        start(self._completed(save, token, answer, error))
+        start(self._completed([Ended(save, token, answer, error)]))
         raise_interrupt(together)
 
     def again(self, save: Handle[Any], token: int) -> None:
@@ -177,57 +222,99 @@ class Engine:
             effects = ledger.machine.left_open(save, token)
         return self._carry_out(effects)
 
-    def _completed(self, save: Handle[Any], token: int, answer: Answer | None, error: BaseException | None) -> Jobs:
-        guarantee = Guarantee.PLAIN if error is None else save.work.guarantee(save)
-        can_renew = isinstance(error, Unauthenticated) and save.port.can_renew
+    def _landed(self, save: Handle[Any], token: int, answer: Answer) -> Jobs | None:
+        """The plain end: it is saved, there is nobody to be told, and nothing to be assigned. None if it is not so plain."""
+        work = save.work
+        if save.awaited or self.announcer.listened_to(save):
+            return None
+        with work.latch(save):
+            if not work.lands(save, answer):
+                return None
+            with self.deciding as ledger:
+                effects = save.settle_unheard(ledger.landed, save, token, answer)
+        if effects is None:
+            return None
+        if save.followed:
+            save.tell_followers()
+        self.patience.changed()
+        return self._carry_out(effects) if effects or self.vigil.due else []
+
+    def _completed(self, ended: Sequence[Ended]) -> Jobs:
+        """Attempts have ended: under one passage of the lock, whether it is one or a batch of them."""
+        asked = [_NOT_ASKED if one.error is None else self._asked(one.save, one.error) for one in ended]
+        effects: list[Effect] = []
+        news: list[tuple[Ended, Verdict | None, bool]] = []
         with self.deciding as ledger:
-            effects, verdict, current = ledger.completed(
-                save, token, answer, error, guarantee, self.random(), can_renew=can_renew
-            )
-        if not current:
-            self.announcer.tell("stale", save, error=error)
-        elif verdict is not None and verdict.ruling is Ruling.RETRY:
-            self.announcer.tell("retry", save, error=error, delay=verdict.delay)
-        elif verdict is not None and verdict.ruling is Ruling.HOLD:
-            if save.port.lane.paused:
-                logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
-            self.announcer.tell("retry", save, error=error)
-            self.patience.changed()
+            for one, (guarantee, can_renew) in zip(ended, asked, strict=True):
+                more, verdict, current = ledger.completed(*one, guarantee, self.random(), can_renew=can_renew)
+                effects += more
+                if verdict is not None or not current:
+                    news.append((one, verdict, current))
+        for one, verdict, current in news:
+            save, error = one.save, one.error
+            if not current:
+                self.announcer.tell("stale", save, error=error)
+            elif verdict is not None and verdict.ruling is Ruling.RETRY:
+                self.announcer.tell("retry", save, error=error, delay=verdict.delay)
+            elif verdict is not None and verdict.ruling is Ruling.HOLD:
+                if save.port.lane.paused:
+                    logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
+                self.announcer.tell("retry", save, error=error)
+                self.patience.changed()
         return self._carry_out(effects)
 
-    def _finish(self, save: Handle[Any], *, release: bool) -> Jobs:
-        """Merge, tell, settle, and let the next one go. Returns the jobs that follow."""
-        chain, outcome = save.chain, save.outcome
-        assert chain is not None and outcome is not None
-        effects: list[Effect] = []
-        with self.announcer:
-            merged = self._merge(save, outcome)
-            heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
-            if save.error is not None and not (heard or any(one.awaited for one in (save, *save.replaced))):
-                logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
-            if outcome is not Outcome.SUPERSEDED:  # that one ends when the save does which took its place
-                for one in (save, *save.replaced):
-                    try:
-                        one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
-                    except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
-                        save.interrupt = interrupt
-                if save.replaced:
-                    for one in save.replaced:
-                        one.superseded_by = save  # and of none between, or one handle would keep ten thousand others
-                    save.replaced = []
-            if release:
-                with self.deciding as ledger:
-                    effects = ledger.machine.released(chain)
-            if effects and isinstance(effects[-1], Idle):
-                del effects[-1]
-                self.announcer.emit("idle", save)
-                save.work.idle(save)
-            if chain.active is None:
-                save.work.quiet(save)
-        with self.deciding as ledger:
-            ledger.finishing.discard(save.seq)
+    @staticmethod
+    def _asked(save: Handle[Any], error: BaseException) -> tuple[Guarantee, bool]:
+        """What the backend says about a failure, which is asked before the lock is taken."""
+        return save.work.guarantee(save), isinstance(error, Unauthenticated) and save.port.can_renew
+
+    def _finish(self, settled: Sequence[Settled]) -> Jobs:
+        """Merge, tell, settle, and let the next ones go. Returns the jobs that follow."""
+        announcer = self.announcer
+        with announcer:
+            for one in settled:
+                self._settle(one.save)
+            chains = [one.save.chain for one in settled if one.release]
+            # Whoever flushes waits for the receivers of `idle`, too.
+            told = {one.save.seq for one in settled if one.save.work.tells_idle or announcer.hears(one.save)}
+            with self.deciding as ledger:
+                effects = ledger.machine.released(*chains) if chains else []
+                ledger.finishing.difference_update(one.save.seq for one in settled if one.save.seq not in told)
+            if told:
+                idle = {effect.chain for effect in effects if type(effect) is Idle}
+                for one in settled:
+                    if one.save.chain in idle and one.release:
+                        idle.discard(one.save.chain)
+                        announcer.emit("idle", one.save)
+                        one.save.work.idle(one.save)
+            for one in settled:
+                if one.save.chain.active is None:
+                    one.save.work.quiet(one.save)
+        if told:
+            with self.deciding as ledger:
+                ledger.finishing -= told
         self.patience.changed()
         return self._carry_out(effects)
+
+    def _settle(self, save: Handle[Any]) -> None:
+        """The end of one save: what it moves, who is told, and its handle."""
+        outcome = save.outcome
+        assert outcome is not None
+        merged = self._merge(save, outcome)
+        heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
+        if save.error is not None and not (heard or any(one.awaited for one in (save, *save.replaced))):
+            logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
+        if outcome is Outcome.SUPERSEDED:
+            return  # that one ends when the save does which took its place
+        for one in (save, *save.replaced) if save.replaced else (save,):
+            try:
+                one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
+            except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
+                save.interrupt = interrupt
+        if save.replaced:
+            for one in save.replaced:
+                one.superseded_by = save  # and of none between, or one handle would keep ten thousand others
+            save.replaced = ()
 
     @staticmethod
     def _merge(save: Handle[Any], outcome: Outcome) -> Merged:
@@ -239,9 +326,9 @@ class Engine:
             save.interrupt = interrupt
         return Merged()
 
-    def _finish_there(self, save: Handle[Any], behind: Jobs, *, release: bool) -> None:
-        start(self._finish(save, release=release) + behind)
-        raise_interrupt([save])
+    def _finish_there(self, settled: Sequence[Settled], behind: Jobs) -> None:
+        start([*self._finish(settled), *behind])
+        raise_interrupt([one.save for one in settled])
 
     # Credentials
 

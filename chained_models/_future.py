@@ -20,17 +20,30 @@ from .operation import Answer
 from .policies import FailureRule, Outcome, RetryPolicy
 from .protocols import Driver
 
-__all__ = ["Handle"]
+__all__ = ["PENDING", "Handle"]
 
 logger = logging.getLogger("chained_models")
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 # Guards the moment in which a handle gets its Condition; see Handle._condition. Re-entrant for signal handlers.
 _making = threading.RLock()
 
+PENDING = "PENDING"
 _FINISHED = "FINISHED"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
+
+
+class _Audience:
+    """Who waits for a handle, in the form in which `concurrent.futures` expects it. Most handles never have one."""
+
+    __slots__ = ("callbacks", "condition", "waiters")
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []
+        self.callbacks: list[Callable[[Any], Any]] = []
 
 
 class Handle(Future[T]):
@@ -41,11 +54,30 @@ class Handle(Future[T]):
     """
 
     # Future.__init__ is not called: it makes a Condition and two lists, five times as dear as all the rest of a handle,
-    # and most handles are never waited for. These class attributes are what it would set.
-    _state = "PENDING"
-    _result: T | None = None
+    # and most handles are never waited for. What every handle has is in slots; what few have is a class attribute until
+    # it is set, and the handle's dict is made only then.
+    __slots__ = (
+        "_audience",
+        "_host",
+        "_result",
+        "_state",
+        "answer",
+        "attempts",
+        "chain",
+        "context",
+        "delivery",
+        "place",
+        "policy",
+        "port",
+        "seq",
+        "started",
+        "state",
+        "timeout",
+        "token",
+        "work",
+    )
+
     _exception: BaseException | None = None
-    _made: threading.Condition | None = None
     _followers: list[Callable[[Any], object]] | None = None
 
     # Who carries it out, and how; set by whoever makes the handle.
@@ -55,14 +87,14 @@ class Handle(Future[T]):
     timeout: float
     on_failure: FailureRule | None = None
     context: Context
-    delivery: Any = None
+    delivery: Any
     # Facts of the machine; see `chained_models._machine.Save`.
-    state: SaveState = SaveState.PREPARING
-    seq = 0
-    place = 0
-    token = 0
-    attempts = 0
-    started = 0.0
+    state: SaveState
+    seq: int
+    place: int
+    token: int
+    attempts: int
+    started: float
     spent = 0.0
     due = False
     doubted = False
@@ -74,16 +106,15 @@ class Handle(Future[T]):
     open = False
     manual = False
     """Whether its attempt goes on when the work has returned, until somebody says that it is over."""
-    chain: Chain | None = None
+    chain: Chain | None
     # Filled as it goes on.
-    id = ""
-    answer: Answer | None = None
+    answer: Answer | None
     error: BaseException | None = None
     superseded_by: Any = None
     """The one that took its place; this one ends as that one does."""
     retried_by: Any = None
     """The one that was sent again for it, by hand."""
-    replaced: list[Any]
+    replaced: Any = ()
     """Those whose place this one took, and which end as it does."""
     after: tuple[Any, ...] = ()
     """The handles of other chains that it waits for."""
@@ -93,9 +124,18 @@ class Handle(Future[T]):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Any], Any]] = []
-        self.replaced = []
+        self._state = PENDING
+        self._result: T | None = None
+        self._audience: _Audience | None = None
+        self.state = SaveState.PREPARING
+        self.seq = self.place = self.token = self.attempts = 0
+        self.started = 0.0
+        self.chain = self.answer = None
+
+    @property
+    def id(self) -> str:
+        """Unique; empty until it is accepted."""
+        return self.work.id_of(self.seq) if self.seq else ""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -130,6 +170,11 @@ class Handle(Future[T]):
         return self.chain
 
     @property
+    def company(self) -> object | None:
+        """What it has in common with others that may be sent in one call with it; None if it goes alone."""
+        return None
+
+    @property
     def drivers(self) -> Iterable[Driver]:
         """Those that it waits for: its own, and others of its chain."""
         return (self.port.driver,)
@@ -139,25 +184,48 @@ class Handle(Future[T]):
         """Receivers of that object's events, or None."""
         return None
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        """Made when somebody waits.
+    # What `concurrent.futures` looks for in a future.
+
+    def _heard(self) -> _Audience:
+        """Its audience, made when somebody waits.
 
         Whoever waits has made it under the module's lock, and `settle` looks under the same lock: so either it finds the
         Condition, or the waiter finds the handle settled.
         """
-        made = self._made
-        if made is None:
+        audience = self._audience
+        if audience is None:
             with _making:
-                made = self._made
-                if made is None:
-                    made = self._made = threading.Condition()
-        return made
+                audience = self._audience
+                if audience is None:
+                    audience = self._audience = _Audience()
+        return audience
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        return self._heard().condition
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        return self._heard().waiters
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[Any], Any]]:
+        return self._heard().callbacks
 
     @property
     def awaited(self) -> bool:
         """Whether somebody has waited for it or asked to be called."""
-        return self._made is not None or bool(self._done_callbacks)
+        return self._audience is not None
+
+    @property
+    def heard(self) -> bool:
+        """Whether what it is about, or somebody who asked that, may want to hear of its events."""
+        return self.receivers is not None
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether somebody asked to be called."""
+        return self._audience is not None and bool(self._audience.callbacks)
 
     def result(self, timeout: float | None = None) -> T:
         """Wait until it is settled, and return its value.
@@ -214,32 +282,61 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
-        followers: list[Callable[[Any], object]] | None = None
         with _making:
-            if self._state in (_FINISHED, _CANCELLED):
+            if self._state is not PENDING:
                 raise InvalidStateError(f"{self!r} was settled twice")
-            made = self._made
-            if made is None:
+            audience = self._audience
+            if audience is None:
                 self._end(value, error, cancelled=cancelled)
-                followers, self._followers = self._followers, None
-        if made is not None:
-            with made:
+                if self._followers is None:
+                    return
+        if audience is not None:
+            with audience.condition:
                 self._end(value, error, cancelled=cancelled)
-                for waiter in self._waiters:
+                for waiter in audience.waiters:
                     if cancelled:
                         waiter.add_cancelled(self)
                     elif error is not None:
                         waiter.add_exception(self)
                     else:
                         waiter.add_result(self)
-                made.notify_all()
-            with _making:  # whoever comes after this finds it settled
-                followers, self._followers = self._followers, None
-        interrupts = self._call_all(self._done_callbacks) if self._done_callbacks else []
-        if followers:
-            interrupts += self._call_all(followers)
+                audience.condition.notify_all()
+        interrupts = [] if audience is None else self._call_all(audience.callbacks)
+        interrupts += self._call_followers()
         if interrupts:
             raise interrupts[0]
+
+    def _call_followers(self) -> list[BaseException]:
+        with _making:  # whoever comes after this finds it settled
+            followers, self._followers = self._followers, None
+        return self._call_all(followers) if followers else []
+
+    def settle_unheard(self, move: Callable[..., E | None], *given: Any) -> E | None:
+        """For the ledger: end it, in one step with what `move(*given)` does, if nobody waits for it.
+
+        Returns:
+            What `move` returns; None if somebody waits, or if `move` returns that: then it has not ended.
+
+        What depends on it is told by :meth:`tell_followers`, which is to be called after that, without the lock.
+        """
+        with _making:
+            if self._audience is not None:
+                return None
+            moved = move(*given)
+            if moved is not None:
+                self._result = self.value
+                self._state = _FINISHED
+            return moved
+
+    @property
+    def followed(self) -> bool:
+        """Whether something depends on it that has not been told."""
+        return self._followers is not None
+
+    def tell_followers(self) -> None:
+        """Tell what depends on it that it is settled; an interrupt is kept for later."""
+        for interrupt in self._call_followers():
+            self.interrupt = interrupt
 
     def when_settled(self, call: Callable[[Any], object]) -> None:
         """For what depends on it: call `call` with it when it is settled, at once if it is.
@@ -255,7 +352,8 @@ class Handle(Future[T]):
 
     def _end(self, value: T | None, error: BaseException | None, *, cancelled: bool) -> None:
         self._result = value
-        self._exception = error
+        if error is not None:
+            self._exception = error
         self._state = _CANCELLED if cancelled else _FINISHED
 
     def _call_all(self, callbacks: Iterable[Callable[[Any], object]]) -> list[BaseException]:
@@ -274,7 +372,7 @@ class Handle(Future[T]):
         """In a forked child: the parent carries it out; here it counts as cancelled, and nobody is called."""
         self.state = SaveState.CANCELLED
         for one in (self, *self.replaced):
-            one._made = None
+            one._audience = None
             one._end(None, None, cancelled=True)
 
     def set_result(self, result: T) -> NoReturn:

@@ -1,11 +1,11 @@
-"""The Intake: takes saves in. A place in line under the lock, the snapshot outside it, and the place is filled."""
+"""The Intake: takes saves in. A snapshot of the object, and with it a place in line."""
 
 from __future__ import annotations
 
 import contextvars
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,7 @@ class Intake:
         self._drivers = drivers
         self._announcer = announcer
         self._engine = engine
+        self._ledger = engine.ledger
         self._ports: WeakIdMap[Any, Port] = WeakIdMap()
         self._saves = ModelWork(engine.ledger)
 
@@ -64,60 +65,63 @@ class Intake:
         timeout: float | None = None,
         after: After = (),
     ) -> SaveHandle[Any]:
-        """Accept one save: take its place in line, take the snapshot, and start it if nothing is in its way."""
-        if self._engine.ledger.closed:
+        """Accept one save: take the snapshot, and its place in line, and start it if nothing is in its way."""
+        if self._ledger.closed:
             raise DispatcherClosed  # before anything is claimed for it
         awaited: tuple[Handle[Any], ...] = ()
         givers: dict[str, SaveHandle[Any]] = {}
         if after != ():
             awaited, givers = parents(after, bound.adapter.fields(bound.model.type) if verb in _WRITES else ())
-        port = self.port(backend)
-        port.driver.claim()
-        port.driver.help()
-        self._announcer.rescue()
-        facts = self._facts(port, model)
+        port = self._ports.get(backend) or self.port(backend)
+        driver = port.driver
+        driver.claim()
+        if self._announcer.deliveries.filled:
+            self._announcer.rescue()
+        facts = port.objects.get(model) or self._facts(port, model)
         while True:
             with facts.latch:
                 facts.thread = threading.get_ident()
-                facts.catch_up()
+                if facts.deferred:
+                    facts.catch_up()
                 for name, value in attributes:
                     bound.adapter.edit(model, name, value)
                 attributes = ()  # only once, also if there is no room yet
                 save = SaveHandle(
                     self._host,
-                    work=self._saves,
-                    model=model,
-                    verb=verb,
-                    port=port,
-                    backend=backend,
-                    record=facts.record,
-                    facts=facts,
-                    binding=bound,
-                    policy=bound.binding.retry,
-                    timeout=bound.binding.timeout if timeout is None else timeout,
-                    on_failure=bound.binding.on_failure,
-                    context=contextvars.copy_context(),
-                    delivery=self._announcer.delivery(),
+                    self._saves,
+                    model,
+                    verb,
+                    port,
+                    backend,
+                    facts,
+                    bound,
+                    bound.binding.timeout if timeout is None else timeout,
+                    contextvars.copy_context(),
+                    self._announcer.delivery(),
                 )
-                save.own = () if timeout is None else ("timeout",)
-                save.update_fields = update_fields
-                save.force_insert = force_insert
-                save.discard = discard
-                save.on_conflict = bound.binding.on_conflict
-                save.after = awaited
-                waited_for = [parent for parent in awaited if not _is_there(parent)]
-                save.waits = len(waited_for)
+                # What few saves have is set only on those; see Handle.
+                if timeout is not None:
+                    save.own = ("timeout",)
+                if update_fields is not None:
+                    save.update_fields = update_fields
+                if force_insert:
+                    save.force_insert = True
+                if discard:
+                    save.discard = True
+                waited_for: Sequence[Handle[Any]] = ()
+                if awaited:
+                    save.after = awaited
+                    waited_for = [parent for parent in awaited if not _is_there(parent)]
+                    save.waits = len(waited_for)
                 try:
                     accepted, effects = self._take_in(save, givers)
                     break
                 except ChainFull as full:
                     if full.overflow is not Overflow.BLOCK:
                         raise
-            self._wait_for_room(facts, bound.binding.max_pending, port.driver)
+            self._wait_for_room(facts, bound.binding.max_pending, driver)
         self._engine.run(effects)
-        if accepted is None:
-            raise DispatcherClosed
-        if accepted is save:
+        if waited_for and accepted is save:
             self.wait_for(save, waited_for)
         return accepted
 
@@ -131,43 +135,34 @@ class Intake:
 
     def _take_in(
         self, save: SaveHandle[Any], givers: dict[str, SaveHandle[Any]]
-    ) -> tuple[SaveHandle[Any] | None, list[Effect]]:
-        """With the object's latch held: the accepted save (or the delete that there is), None if it is too late."""
+    ) -> tuple[SaveHandle[Any], list[Effect]]:
+        """With the object's latch held: the accepted save, or the delete that there is.
+
+        The snapshot comes first, so that taking a place and filling it is one step: the latch keeps the saves of one object in
+        order, and calls for different objects that overlap have none.
+        """
         bound, port, facts, model = save.binding, save.port, save.facts, save.model
-        adapter = bound.adapter
-        key = bound.ordering_key(port, model)
-        identity = bound.identity_of(model)
-        if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
-            check_identity(identity)
+        adapter, writes = bound.adapter, save.verb in _WRITES
+        key = None if bound.binding.ordering_key is None else bound.ordering_key(port, model)
         origin = adapter.origin(model)
         stored = bound.server_given if origin is None else origin.stored
-        with self._engine.deciding:
-            earlier = self._saves.reserve(save, key, identity, stored=stored)
-        if earlier is not None:
-            return earlier, []
-        try:
-            save.snapshot = adapter.snapshot(model, check=save.verb in _WRITES)
-            if origin is not None and port.is_home(model) and origin.stored and facts.unsettled == 1:
+        save.snapshot = adapter.snapshot(model, check=writes)
+        identity = bound.identity_in(save.snapshot)
+        if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
+            check_identity(identity)
+        if origin is not None and not facts.unsettled:
+            if origin.stored and port.is_home(model):
                 # Asked again, because the snapshot may have loaded what was expired.
                 facts.adopt(adapter.origin(model) or origin, attached=adapter.attached(model))
-            if facts.unsettled == 1 and save.verb in _WRITES and save.record.life is Life.LIVE:
-                _attempt.check_version(save)
-            if givers:
-                save.slots = {name: (giver, save.snapshot.get(name, MISSING)) for name, giver in givers.items()}
-        except BaseException:
-            with self._engine.deciding as ledger:
-                effects = ledger.withdraw(save)
-            self._engine.run(effects)
-            raise
-        if not save.passes_halt:
-            save.before, facts.last = facts.last, save
-            save.given, facts.given = facts.given, {}
-        with self._engine.deciding as ledger:
-            refused = ledger.closed  # since the place was taken; what is not accepted yet is not waited for
-            effects = ledger.withdraw(save) if refused else self._saves.fill(save)
-        if refused and facts.last is save:
-            facts.last, facts.given = save.before, save.given
-        return None if refused else save, effects
+            if writes:
+                with self._engine.deciding:
+                    save.record = self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)
+                if save.record.life is Life.LIVE:
+                    _attempt.check_version(save)
+        if givers:
+            save.slots = {name: (giver, save.snapshot.get(name, MISSING)) for name, giver in givers.items()}
+        with self._engine.deciding:
+            return self._saves.enter(save, key, identity, stored=stored)
 
     def _wait_for_room(self, facts: Facts, most: int | None, driver: Driver) -> None:
         """Block until the chain of that object has room.

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .handle import Handle
+from .operation import Answer
 from .protocols import Driver, Job
 
-__all__ = ["Jobs", "following", "raise_interrupt", "start"]
+__all__ = ["Ended", "Jobs", "following", "raise_interrupt", "start"]
 
 Jobs: TypeAlias = list[tuple[Driver, Job]]
 
 
+class Ended(NamedTuple):
+    """One attempt that is over: which, and how. Neither an answer nor an error: it was not made any more."""
+
+    save: Handle[Any]
+    token: int
+    answer: Answer | None
+    error: BaseException | None
+
+
 def start(jobs: Jobs) -> None:
     """Have each driver run its jobs."""
+    if len(jobs) == 1:
+        ((driver, job),) = jobs
+        driver.start(job)
+        return
     # All jobs of a driver at once: one that runs them in the caller may be interrupted in the first of them.
     by_driver: dict[Driver, list[Job]] = {}
     for driver, job in jobs:
@@ -23,7 +37,7 @@ def start(jobs: Jobs) -> None:
         driver.start(*its)
 
 
-def following(saves: Sequence[Handle[Any]], jobs: Jobs, error: BaseException | None) -> list[Job]:
+def following(saves: Sequence[Handle[Any]], jobs: Jobs, error: BaseException | None) -> Sequence[Job]:
     """Of the jobs that follow a job of `saves`: start those of other drivers, return its own driver's.
 
     Raises:
@@ -32,6 +46,8 @@ def following(saves: Sequence[Handle[Any]], jobs: Jobs, error: BaseException | N
     interrupt = _interrupt_of(saves)
     if not (isinstance(error, Exception) or error is None):
         interrupt = error
+    if not jobs and interrupt is None:
+        return ()
     mine = saves[0].port.driver if interrupt is None else None
     start([(driver, job) for driver, job in jobs if driver is not mine])
     if interrupt is not None:
@@ -49,5 +65,6 @@ def raise_interrupt(saves: Iterable[Handle[Any]]) -> None:
 def _interrupt_of(saves: Iterable[Handle[Any]]) -> BaseException | None:
     interrupt: BaseException | None = None
     for save in saves:
-        interrupt, save.interrupt = interrupt or save.interrupt, None
+        if save.interrupt is not None:
+            interrupt, save.interrupt = interrupt or save.interrupt, None
     return interrupt

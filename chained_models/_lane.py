@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
 
 from .exceptions import InvalidOption
@@ -26,8 +27,13 @@ class Lane:
 
     The options are plain attributes, and may be changed at any time.
 
+    Where the backend can carry out several operations in one call (`execute_many`), the chains that are ready when a slot
+    comes free share it: while one transaction is under way, the next batch gathers by itself. A save that is alone is sent
+    alone, and at once.
+
     Args:
-        max_in_flight: How many saves of different chains may be in flight at once.
+        max_in_flight: How many attempts may be in flight at once: saves of different chains, or batches of them.
+        max_batch: How many saves of different chains may share an attempt, if the backend can do that; 1 for never.
         long_after: Seconds after which an attempt is long; `math.inf` for never.
         max_long: With so many long attempts in flight the lane is congested; a number above `max_in_flight` means never.
         on_congested: Called with the :class:`~chained_models.SaveEvent` once each time the lane becomes congested, where
@@ -41,12 +47,15 @@ class Lane:
         self,
         max_in_flight: int = 8,
         *,
+        max_batch: int = 100,
         long_after: float = 3.0,
         max_long: int = 3,
         on_congested: Callable[[Any], object] | None = None,
     ) -> None:
         if not _is_number(max_in_flight, int) or max_in_flight < 1:
             raise InvalidOption(f"Lane(max_in_flight={max_in_flight!r}): at least 1, or nothing could ever be sent")
+        if not _is_number(max_batch, int) or max_batch < 1:
+            raise InvalidOption(f"Lane(max_batch={max_batch!r}): at least 1, which sends every save alone")
         if not _is_number(long_after, int, float) or not long_after > 0:
             raise InvalidOption(
                 f"Lane(long_after={long_after!r}): seconds, above 0; math.inf if no attempt shall be long"
@@ -56,6 +65,7 @@ class Lane:
         if on_congested is not None and not callable(on_congested):
             raise InvalidOption("Lane(on_congested=...): a callable that takes the event, or None")
         self.max_in_flight = max_in_flight
+        self.max_batch = max_batch
         self.long_after = long_after
         self.max_long = max_long
         self.on_congested = on_congested
@@ -118,7 +128,7 @@ def _is_number(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Signal:
     """Tell that the attempt of this save has become long, that its lane is congested by it, or has recovered by its end."""
 
@@ -126,7 +136,7 @@ class Signal:
     save: Any
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Renew:
     """Have the backend of this save renew its credentials, and say so with this token when it has, or could not."""
 
@@ -138,7 +148,8 @@ class LaneState(Generic[C]):
     """One dispatcher's use of a lane: the chains that are ready, first come, first served, and the slots taken.
 
     A chain asks anew after each of its saves and so goes to the end of the line: one that always has work starves nobody.
-    Slots are counted by token, so that an attempt can give back only its own, and only once.
+    Slots are counted by token, so that an attempt can give back only its own, and only once. Attempts that were started
+    together share a slot, until the last of them is over.
 
     An attempt that was given up while it still runs keeps its slot, but is *stranded*: up to `max_in_flight` stranded
     attempts are replaced, so that one hanging connection does not stop the lane; more than that would be a flood. It is no
@@ -149,6 +160,7 @@ class LaneState(Generic[C]):
         "__weakref__",
         "_alone",
         "_long",
+        "_shared",
         "_stranded",
         "congested",
         "lane",
@@ -166,6 +178,8 @@ class LaneState(Generic[C]):
         self.ready: OrderedDict[C, None] = OrderedDict()
         self.slots: dict[int, Any] = {}
         """Token of every attempt that is running, and its save."""
+        self._shared: dict[int, set[int]] = {}
+        """Token of every running attempt that was started with others, and those of them that run still."""
         self.look_at = math.inf
         """When somebody will look for attempts that are over their time."""
         self.unlook: Callable[[], object] = lambda: None
@@ -191,12 +205,33 @@ class LaneState(Generic[C]):
     def full(self) -> bool:
         """Whether as many attempts run as may."""
         most = self.lane.max_in_flight
-        return len(self.slots) - min(len(self._stranded), most) >= most
+        running = len(self.slots)
+        if running < most:
+            return False
+        stranded = len(self._stranded)
+        if self._shared:
+            running, stranded = self._flights(self.slots), self._flights(self._stranded, whole=True)
+        return running - min(stranded, most) >= most
+
+    def _flights(self, tokens: Iterable[int], *, whole: bool = False) -> int:
+        """How many attempts these are, those that were started together being one; or only those of which all are here."""
+        given = set(tokens)
+        companies = {id(one): one for one in (self._shared.get(token) for token in given) if one is not None}
+        alone = sum(token not in self._shared for token in given)
+        return alone + sum(not whole or one <= given for one in companies.values())
 
     @property
     def stranded(self) -> int:
         """How many attempts still run although they were given up."""
         return len(self._stranded)
+
+    @property
+    def open(self) -> bool:
+        """Whether an attempt may start."""
+        lane = self.lane
+        if lane._paused or self._alone or self.renewing:
+            return False
+        return len(self.slots) < lane.max_in_flight or not self.full
 
     def request(self, chain: C) -> None:
         """`chain` has a save that could be sent. Asking again keeps its place in line."""
@@ -208,10 +243,18 @@ class LaneState(Generic[C]):
 
     def grant(self) -> C | None:
         """The chain that may send now; the caller takes a slot for it. None if there is none, or no room."""
-        if not self.ready or self.lane.paused or self.full or self._alone or self.renewing:
+        if not self.ready or not self.open:
             return None
         chain, _ = self.ready.popitem(last=False)
         return chain
+
+    def beside(self, fits: Callable[[C], bool]) -> list[C]:
+        """The chains that may send in one call with the one that was granted: they leave the line for it."""
+        most = 1 if self.congested else self.lane.max_batch
+        chosen = list(islice(filter(fits, self.ready), most - 1))
+        for chain in chosen:
+            del self.ready[chain]
+        return chosen
 
     def take(self, token: int, save: Any) -> None:
         """An attempt starts."""
@@ -219,10 +262,18 @@ class LaneState(Generic[C]):
         if self.congested:
             self._alone = token
 
+    def share(self, tokens: Iterable[int]) -> None:
+        """These attempts, which have each taken a slot, started as one."""
+        together = set(tokens)
+        self._shared.update(dict.fromkeys(together, together))
+
     def give_back(self, token: int) -> None:
         """An attempt is over. Does nothing if it held no slot (any more)."""
         save = self.slots.pop(token, None)
-        self._stranded.discard(token)
+        if self._shared and (company := self._shared.pop(token, None)) is not None:
+            company.discard(token)
+        if self._stranded:
+            self._stranded.discard(token)
         if self._long:
             self._no_more(token, save)
 
@@ -248,7 +299,9 @@ class LaneState(Generic[C]):
     def _lengthen(self, token: int, save: Any) -> None:
         self._long.add(token)
         self.signals.append(Signal("long_running", save))
-        if not self.congested and len(self._long) >= self.lane.max_long:
+        # A batch is one attempt: a slow transaction of a hundred saves is no reason to slow down.
+        long = self._flights(self._long) if self._shared else len(self._long)
+        if not self.congested and long >= self.lane.max_long:
             self.congested = True
             self.signals.append(Signal("congested", save))
 
@@ -265,7 +318,9 @@ class LaneState(Generic[C]):
     @property
     def stopped(self) -> bool:
         """Whether chains are ready, and nothing that runs will make room for them."""
-        return bool(self.ready) and (self.lane.paused or (self.full and self.stranded == len(self.slots)))
+        if not self.ready:
+            return False
+        return self.lane.paused or (self.full and self.stranded == len(self.slots))
 
     @property
     def why(self) -> str | None:
@@ -276,7 +331,7 @@ class LaneState(Generic[C]):
             return "held until its backend has renewed the credentials"
         if self.full:
             given_up = f", {self.stranded} of them given up and still running" if self.stranded else ""
-            return f"full: {len(self.slots)} attempts run{given_up}"
+            return f"full: {self._flights(self.slots)} attempts run{given_up}"
         return "congested, and starts one attempt at a time" if self.congested else None
 
     def holds(self, save: Any) -> bool:

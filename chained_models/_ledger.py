@@ -48,11 +48,11 @@ class Ledger:
         if self.closed:
             raise DispatcherClosed
         self.machine.reserve(key, lane, save, front=front)
-        self._accepted(save)
-
-    def _accepted(self, save: Handle[Any]) -> None:
-        save.id = f"{self._prefix}{save.seq:012x}"
         save.work.accepted(save)
+
+    def id_of(self, seq: int) -> str:
+        """The id of the save of that number. Worked out when it is asked for: kept, it would be a third of a queued save."""
+        return f"{self._prefix}{seq:012x}"
 
     def fill(self, save: Handle[Any]) -> list[Effect]:
         """The snapshot is there."""
@@ -67,12 +67,28 @@ class Ledger:
         """Let `newer`, which is queued, take the place of `older`, which was never attempted and will end as that one does."""
         older.superseded_by = newer
         # One list is handed on, or ten thousand saves in a row would copy it ten thousand times.
-        replaced, older.replaced = older.replaced, []
+        replaced: list[Any] = older.replaced or []
+        older.replaced = ()
         replaced += [*newer.replaced, older]
         newer.replaced = replaced
         return self.counted(self.machine.supersede(older, newer))
 
     # Attempts
+
+    def landed(self, save: Handle[Any], token: int, answer: Answer) -> list[Effect] | None:
+        """An attempt has succeeded, nobody is to be told, and its answer moves nothing but what is known to be stored.
+
+        Then all that follows is one decision: the state, the merge, the handle, and the next attempt, in that order. The
+        object's latch is held.
+
+        Returns:
+            The effects; None if it is not as simple as that after all, and nothing has changed.
+        """
+        if save.port.credentials.unproven or not self.machine.is_current(save, token):
+            return None
+        effects = self.machine.landed(save, token)
+        save.work.landed(save, answer)
+        return effects
 
     def completed(
         self,
@@ -108,7 +124,7 @@ class Ledger:
         effects = machine.finished(save, token, verdict, successor) or []
         if successor is not None:
             successor.spent = spent
-            self._accepted(successor)
+            successor.work.accepted(successor)
         return self.counted([*effects, *more]), verdict, True
 
     def _refused(self, save: Handle[Any], token: int, *, can_renew: bool) -> list[Effect]:
@@ -189,7 +205,7 @@ class Ledger:
         together = (successor, *successor.riders)
         effects = self.machine.follow_up(chain, successor, key)
         for one in together:
-            self._accepted(one)
+            one.work.accepted(one)
         return effects
 
     def give_up_all(self, saves: Sequence[Handle[Any]], cause: str) -> list[Effect]:

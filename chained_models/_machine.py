@@ -25,13 +25,13 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from ._chains import Chain, Effect, Idle, Save, Settled, Start, Wake, time_left
+from ._chains import Chain, Effect, Idle, Save, Settled, Start, Together, Wake, time_left
 from ._lane import LaneState, Renew
 from ._scheduler import Scheduler
 from ._states import INPUTS, Input, SaveState
 from .policies import Outcome, Ruling, Verdict
 
-__all__ = ["Chain", "Effect", "Idle", "Machine", "Save", "Settled", "Start", "Wake", "time_left"]
+__all__ = ["Chain", "Effect", "Idle", "Machine", "Save", "Settled", "Start", "Together", "Wake", "time_left"]
 
 
 class Machine(Scheduler):
@@ -43,9 +43,10 @@ class Machine(Scheduler):
 
     def reserve(self, key: Hashable, lane: LaneState[Chain], save: Save, *, front: bool = False) -> None:
         """Take the next place in the chain of `key`. It holds back later ones until it is filled or withdrawn."""
-        chain = self._chain(key, lane)
-        self._seq += 1
-        save.seq = save.place = self._seq
+        chain = self.chains.get(key)
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        self._seq = save.seq = save.place = self._seq + 1
         save.state = SaveState.PREPARING
         save.chain = chain
         chain.saves[save.place] = save
@@ -69,6 +70,23 @@ class Machine(Scheduler):
         self._move(save, Input.FILL)
         assert save.chain is not None
         return self._offer(save.chain)
+
+    def enter(self, key: Hashable, lane: LaneState[Chain], save: Save) -> list[Effect]:
+        """Take the next place in the chain of `key`, and fill it: for a new save of a model, :meth:`reserve` and :meth:`fill`."""
+        chain = self.chains.get(key)
+        idle = chain is None
+        if chain is None:
+            chain = self.chains[key] = Chain(key, lane)
+        assert chain.pace is None
+        self._seq = save.seq = save.place = self._seq + 1
+        save.chain = chain
+        chain.saves[save.place] = save
+        self._move(save, Input.FILL)
+        if len(chain.saves) > 1:
+            return []  # what stands behind another one changes nothing yet
+        if idle and not save.waits and not (lane.ready or lane.signals) and lane.open:
+            return [self._start(chain, save)]  # nothing was in the chain, and nothing waits for the lane
+        return self._offer(chain)
 
     def withdraw(self, save: Save) -> list[Effect]:
         """The snapshot could not be taken: the place was never taken."""
@@ -125,6 +143,21 @@ class Machine(Scheduler):
         save.spent += self.now - save.started + verdict.delay
         save.wakes = self.now + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
+
+    def landed(self, save: Save, token: int) -> list[Effect]:
+        """The current attempt has succeeded, and there is nobody to be told: :meth:`finished` and :meth:`released` in one."""
+        chain = save.chain
+        assert chain is not None and not save.riders
+        lane = chain.lane
+        lane.give_back(token)
+        self._token = save.token = self._token + 1
+        self._move(save, Input.SUCCEED)
+        del chain.saves[save.place]
+        chain.active = None
+        if chain.saves or chain.paused or chain.halted is not None:
+            return self._offer(chain)
+        del self.chains[chain.key]
+        return self._granted(lane) if lane.ready or lane.signals else []
 
     def again(self, save: Save, token: int) -> list[Effect] | None:
         """An attempt is over, and wants to be made once more: the same, in the same place, with all its time.
@@ -220,15 +253,18 @@ class Machine(Scheduler):
         save.doubted = outcome is Outcome.ABANDONED
         return self._settle(save, INPUTS[outcome], halt=halt)
 
-    def released(self, chain: Chain) -> list[Effect]:
-        """The receivers of a settled save have run: when those of all that settled with it have, the next one may start."""
-        chain.telling -= 1
-        if chain.telling:
+    def released(self, *chains: Chain) -> list[Effect]:
+        """The receivers of a settled save of each of these have run: when all of a chain's have, its next one may start."""
+        free: list[Chain] = []
+        for chain in chains:
+            chain.telling -= 1
+            if not chain.telling:
+                chain.finishing = None
+                free.append(chain)
+        if not free:
             return []
-        chain.finishing = None
-        effects = self._offer(chain)
-        if not chain.saves and not chain.paused and chain.halted is None:
-            effects.append(Idle(chain))
+        effects = self._offer(*free)
+        effects += [Idle(one) for one in free if not one.saves and not one.paused and one.halted is None]
         return effects
 
     # Verbs

@@ -92,10 +92,11 @@ class Facts:
 
     def confirm(self, sent: Snapshot, answered: Snapshot, version: Any) -> None:
         """A write was confirmed: the base is what it was, then what was sent, then what was answered."""
-        if self.base is None and not answered:
+        base = self.base
+        if not answered and (base is None or base.keys() <= sent.keys()):
             self.base = sent
         else:
-            self.base = {**(self.base or {}), **sent, **answered}
+            self.base = {**(base or {}), **sent, **answered}
         self.version = version
         self.unsure = ()
         if self.in_doubt:

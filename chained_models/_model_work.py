@@ -11,6 +11,7 @@ from . import _attempt
 from ._answer import heir, merge, succeed
 from ._dependencies import again, latest
 from ._merge import Merged
+from ._record import Verb
 from ._records import Records
 from .handle import SaveHandle
 from .operation import Answer, Guarantee
@@ -21,7 +22,7 @@ __all__ = ["ModelWork"]
 
 logger = logging.getLogger("chained_models")
 
-_PASSED_ON = ("idempotency_key", "operation", "method", "force_insert", "moves", "unseen", "unconditional")
+_PASSED_ON = ("operation", "force_insert", "moves", "unseen", "unconditional")
 
 
 class ModelWork(Records):
@@ -35,13 +36,32 @@ class ModelWork(Records):
             logger.warning("%s: its backend cannot say what it guarantees (%s)", save, type(error).__name__)
             return Guarantee.PLAIN
 
-    def attempt(self, save: SaveHandle[Any], announce: Callable[[], None]) -> Generator[Call, Any, Answer]:
+    def attempt(
+        self, save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None] | None
+    ) -> Generator[Call, Any, Answer]:
         """One attempt, as steps."""
         return _attempt.execute(save, announce)
 
     def merge(self, save: SaveHandle[Any], outcome: Outcome) -> Merged:
         """Move the base, the waiting snapshots of the object, and the object itself."""
         return merge(save, outcome)
+
+    def lands(self, save: SaveHandle[Any], answer: Answer) -> bool:
+        """Whether nothing is to be assigned, and nothing waits that is to be moved."""
+        operation = save.operation
+        return (
+            answer.values is None
+            and operation is not None
+            and operation.values is save.snapshot  # nothing was filled in that the object does not have
+            and (save.verb is Verb.SAVE or save.verb is Verb.PATCH)
+            and operation.identity is not None
+            and (answer.identity is None or answer.identity is operation.identity)
+            and save.facts.last is save  # else another snapshot of the object waits
+            and not save.slots
+            and not save.replaced
+            and save.theirs is None
+            and save.binding.adapter.origin(save.model) is None
+        )
 
     def idle(self, save: SaveHandle[Any]) -> None:
         """Nobody else need know."""
@@ -63,6 +83,7 @@ class ModelWork(Records):
         successor = heir(save)
         for fact in _PASSED_ON:
             setattr(successor, fact, getattr(save, fact))
+        successor.key_given = save.idempotency_key
         successor.after = again(save.after)
         successor.slots = {name: (latest(giver), about) for name, (giver, about) in save.slots.items()}
         succeed(successor, save)

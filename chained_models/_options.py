@@ -17,17 +17,17 @@ class Options:
     A key of the user's own (a number, a name) can be used again at any time, so what was said of it stays.
     """
 
-    __slots__ = ("_ever", "_of_keys", "_of_records")
+    __slots__ = ("_of_keys", "_of_records", "any")
 
     def __init__(self) -> None:
         self._of_records: weakref.WeakKeyDictionary[Any, Mapping[str, Any]] = weakref.WeakKeyDictionary()
         self._of_keys: dict[Hashable, Mapping[str, Any]] = {}
-        self._ever = False
+        self.any = False
         """Whether any chain ever had some: asked before every attempt, and most programs never set any."""
 
     def of(self, key: Hashable) -> Mapping[str, Any]:
         """The options of that chain; never changed in place."""
-        if not self._ever:
+        if not self.any:
             return _NONE
         found = self._of_keys.get(key)
         if found is None and _can_be_held_weakly(key):
@@ -36,7 +36,7 @@ class Options:
 
     def set(self, key: Hashable, options: Mapping[str, Any]) -> None:
         """Replace the options of that chain."""
-        self._ever = True
+        self.any = True
         if _can_be_held_weakly(key):
             self._of_records[key] = options
         else:

@@ -31,12 +31,14 @@ class Port:
     nothing once its objects are gone.
     """
 
-    __slots__ = ("__weakref__", "_backend", "credentials", "driver", "lane", "objects", "records")
+    __slots__ = ("__weakref__", "_backend", "credentials", "driver", "gathers", "lane", "objects", "records")
 
     def __init__(self, lane: LaneState[Chain], driver: Any, backend: Any) -> None:
         self._backend = weakref.ref(backend)
         self.lane = lane
         self.driver = driver
+        self.gathers = callable(getattr(backend, "execute_many", None))
+        """Whether the backend can carry out several operations in one call."""
         self.credentials = Credentials()
         self.objects: WeakIdMap[Any, Facts] = WeakIdMap()
         self.records: weakref.WeakValueDictionary[tuple[type, Any], Record] = weakref.WeakValueDictionary()

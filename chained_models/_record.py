@@ -19,6 +19,8 @@ class Verb(Enum):
     DELETE = "delete"
     REFRESH = "refresh"
 
+    __hash__ = object.__hash__
+
 
 class Life(Enum):
     """Where the stored thing is in its life, as far as we know."""
@@ -31,6 +33,8 @@ class Life(Enum):
     """Stored."""
     DELETED = "deleted"
     """Removed, by us."""
+
+    __hash__ = object.__hash__
 
 
 class Record:
@@ -98,7 +102,7 @@ class Record:
         """
         if force_insert:
             return Method.CREATE
-        if self.in_doubt:
+        if self.life is Life.CREATING and self.identity is None:  # in doubt
             raise MissingIdentity(
                 f"a create of {self.label} is in doubt and its identity is not known, so nothing was sent; use "
                 "chain.retry(), mark_saved() once it has its identity, or save(force_insert=True)"

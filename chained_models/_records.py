@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ._answer import sent_by
 from ._coalescing import absorb, replaceable
 from ._dependencies import final, latest, refuse_own_chain
 from ._ledger import Ledger, saves_of
@@ -30,11 +31,38 @@ __all__ = ["Records"]
 class Records:
     """The records of one dispatcher's models."""
 
+    tells_idle = False
+
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._machine = ledger.machine
+        self.id_of = ledger.id_of
+        """The id of the save of that number."""
 
     # Accepting
+
+    def enter(
+        self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool
+    ) -> tuple[SaveHandle[Any], list[Effect]]:
+        """Let the save, which has its snapshot, take its place in line; the arguments are those of :meth:`reserve`.
+
+        Returns:
+            The save, or the accepted delete, if this is another one; and the effects.
+        """
+        record = self._admit(save, key, identity, stored=stored)
+        if record is None:
+            return save.record.deletion, []
+        if not save.passes_halt:
+            facts = save.facts
+            save.before, facts.last = facts.last, save
+            if facts.given:
+                save.given, facts.given = facts.given, {}
+        if save.passes_halt or save.verb is Verb.DELETE or save.coalesce is Coalesce.LATEST:
+            self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
+            return save, self.fill(save)
+        effects = self._machine.enter(record.chain_key, save.port.lane, save)
+        self.accepted(save)
+        return save, effects
 
     def reserve(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> SaveHandle[Any] | None:
         """Take the save's place in line.
@@ -48,30 +76,47 @@ class Records:
         Returns:
             The handle of the accepted delete, if this is another one; None if the place was taken.
         """
+        record = self._admit(save, key, identity, stored=stored)
+        if record is None:
+            earlier: SaveHandle[Any] = save.record.deletion
+            return earlier
+        self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
+        return None
+
+    def _admit(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> Record | None:
+        """Find out which thing the save is of, and whether it may be accepted; None if it was deleted already."""
         if self._ledger.closed:
             raise DispatcherClosed
-        record = save.record = self.adopt(save.port, save.facts, save.binding.model.type, identity, stored=stored)
-        _refuse_another(record, identity)
+        facts = save.facts
+        record: Record = facts.record
+        # `adopt` has something to find out; else it was found out by an earlier save.
+        if record._became is not None or (identity is not None and record.life is Life.NEW and not record.unsettled):
+            record = self.adopt(save.port, facts, save.binding.model.type, identity, stored=stored)
+        save.record = record
+        if identity is not None and record.identity != identity:
+            _refuse_another(record, identity)
         if record.deletion is not None or record.life is Life.DELETED:
             if save.verb is not Verb.DELETE:
                 raise Deleted(f"{record} was deleted; make a new object to store it again")
             if record.deletion is not None:
-                earlier: SaveHandle[Any] = record.deletion
-                return earlier
-        if not record.unsettled and not self._halts(record):
+                return None
+        chains = self._machine.chains
+        if not record.unsettled and not (chains and self._halts(record)):
             record.chain_key = record if key is None else key
-        chain = self._machine.chains.get(record.chain_key)
-        refuse_own_chain(save, record.chain_key)
+        chain = chains.get(record.chain_key)
+        if save.after:
+            refuse_own_chain(save, record.chain_key)
         # Not one that waits itself: in front, it would keep back what those it waits for may be waiting for.
-        save.passes_halt = (
-            save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after
-        )
-        options = self._machine.options.of(record.chain_key)
-        save.coalesce = options.get("coalesce", save.binding.binding.coalesce)
+        if save.verb is Verb.REFRESH and chain is not None and chain.halted is not None and not save.after:
+            save.passes_halt = True
+        coalesce = save.binding.binding.coalesce
+        if self._machine.options.any and (options := self._machine.options.of(record.chain_key)):
+            coalesce = options.get("coalesce", coalesce)
+        if coalesce is not Coalesce.EVERY:
+            save.coalesce = coalesce
         if chain is not None and not save.passes_halt:
             self._refuse_too_many(save, chain)
-        self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
-        return None
+        return record
 
     def _refuse_too_many(self, save: SaveHandle[Any], chain: Chain) -> None:
         binding, options = save.binding.binding, self._machine.options.of(chain.key)
@@ -203,8 +248,9 @@ class Records:
 
     def accepted(self, save: SaveHandle[Any]) -> None:
         """It is counted, and a delete bars what would come after it."""
-        record = save.record.current()
-        save.idempotency_key = save.idempotency_key or save.id  # a retry by hand brings its own
+        record = save.record
+        if record._became is not None:
+            record = record.current()
         record.unsettled += 1
         record.patches += save.verb is Verb.PATCH
         save.facts.unsettled += 1
@@ -215,7 +261,9 @@ class Records:
 
     def settled(self, save: SaveHandle[Any]) -> None:
         """It is counted no more."""
-        record = save.record.current()
+        record = save.record
+        if record._became is not None:
+            record = record.current()
         record.unsettled -= 1
         record.patches -= save.verb is Verb.PATCH
         save.facts.unsettled -= 1
@@ -243,6 +291,18 @@ class Records:
             # What the program chose was only a wish; the backend has written it in another way.
             save.port.forget(record, save.binding.model.type)
         return self._identify(save, record, answer.identity)
+
+    def landed(self, save: SaveHandle[Any], answer: Answer) -> None:
+        """It is stored, and what was sent is what is known to be stored."""
+        assert save.operation is not None
+        facts = save.facts
+        self.settled(save)
+        record = save.record if save.record._became is None else save.record.current()
+        record.life = Life.LIVE
+        save.answer = answer
+        sent = sent_by(save) if save.operation.method is Method.PATCH else save.operation.values
+        facts.confirm(sent, {}, answer.version)
+        facts.last = None
 
     def failed(self, save: SaveHandle[Any], error: BaseException, verdict: Verdict) -> list[Effect]:
         record: Record = save.record.current()

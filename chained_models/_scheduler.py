@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ._chains import Chain, Effect, Save, Settled, Start
+from ._chains import Chain, Effect, Save, Settled, Start, Together
 from ._lane import LaneState
 from ._options import Options
 from ._pace import Pace, Rest, Unrest
@@ -57,7 +57,7 @@ class Scheduler:
         if held:
             if one not in self.told:
                 self.held.setdefault(one, self.now)
-        elif self.held or self.told:
+        elif self.held or self.told:  # asked after every input, when mostly nothing is held
             self.held.pop(one, None)
             self.told.discard(one)
 
@@ -74,11 +74,11 @@ class Scheduler:
     def _settle(self, save: Save, given: Input, *, halt: bool = False) -> list[Effect]:
         chain = save.chain
         assert chain is not None
-        together = (save, *save.riders)
+        started = chain.active is save
+        together = (save, *save.riders) if save.riders else (save,)
         for one in together:
             self._move(one, given)
             del chain.saves[one.place]
-        started = chain.active is save
         if started:
             chain.active = None
             chain.finishing = save
@@ -87,22 +87,35 @@ class Scheduler:
                 chain.pace.rest(self.now)
         if halt and chain.halted is None:  # what a refresh meets does not replace the save that stopped the chain
             chain.halted = save
-        else:
+        elif save.riders:
             save.riders = ()
-        return [*(Settled(one, started) for one in together), *self._offer(chain)]
+        effects: list[Effect] = [Settled(one, started) for one in together]
+        effects += self._offer(chain)
+        return effects
 
-    def _offer(self, chain: Chain) -> list[Effect]:
-        """Bring the lane's list up to date with what `chain` could do now; drop the chain if there is nothing left."""
-        effects = [] if chain.pace is None else self._rests(chain, chain.pace)
-        if chain.startable() is not None:
-            chain.lane.request(chain)
-            self._watch(chain, held=False)
-        else:
-            chain.lane.withdraw(chain)
-            if chain.empty:
-                self.chains.pop(chain.key, None)
-            self._watch(chain, held=chain.held)
-        return effects + self._granted(chain.lane)
+    def _offer(self, *chains: Chain) -> list[Effect]:
+        """Bring the lanes' lists up to date with what these chains could do now; drop those with nothing left."""
+        effects: list[Effect] = []
+        for chain in chains:
+            if chain.pace is not None:
+                effects += self._rests(chain, chain.pace)
+            if (save := chain.startable()) is not None:
+                if self.held or self.told:
+                    self._watch(chain, held=False)
+                lane = chain.lane
+                if len(chains) == 1 and not (lane.ready or lane.signals) and lane.open:
+                    effects.append(self._start(chain, save))  # nobody else waits, so it need not stand in line
+                    return effects
+                lane.request(chain)
+            else:
+                chain.lane.withdraw(chain)
+                if chain.empty:
+                    self.chains.pop(chain.key, None)
+                self._watch(chain, held=chain.held)
+        # When all of them stand in line: those that come free together are sent together.
+        for lane in [chains[0].lane] if len(chains) == 1 else dict.fromkeys(chain.lane for chain in chains):
+            effects += self._granted(lane)
+        return effects
 
     def _rests(self, chain: Chain, pace: Pace) -> list[Effect]:
         """See to it that the chain is woken after its rest, if and only if something waits for that."""
@@ -124,20 +137,46 @@ class Scheduler:
         while (chain := lane.grant()) is not None:
             save = chain.startable()
             assert save is not None
+            beside = self._beside(lane, save) if lane.ready else []
+            if beside:
+                starts = [self._start(one, first) for one in (chain, *beside) if (first := one.startable()) is not None]
+                lane.share([one.token for one in starts])
+                effects.append(Together(starts))
+            else:
+                effects.append(self._start(chain, save))
+        if self.held or self.told or lane.ready:
+            self._watch(lane, held=lane.stopped)
+        return effects
+
+    @staticmethod
+    def _beside(lane: LaneState[Chain], save: Save) -> list[Chain]:
+        """The chains whose saves are sent in one call with `save`, if it can be."""
+        company = save.company
+        if company is None:
+            return []
+
+        def fits(chain: Chain) -> bool:
+            one = chain.startable()
+            return one is not None and one.company is company
+
+        return lane.beside(fits)
+
+    def _start(self, chain: Chain, save: Save) -> Start:
+        """Let `save`, which is startable, start; it takes a slot."""
+        if self.options.any:
             for name, value in self.options.of(chain.key).items():
                 if name not in save.own:
                     setattr(save, name, value)
-            if chain.pace is not None:
-                chain.pace.gather(chain.saves.values(), save)
-            chain.active = save
-            token = self._next_token()
-            for one in (save, *save.riders):
-                self._move(one, Input.START)
-                one.token = token
-                one.attempts += 1
-                one.started = self.now
+        if chain.pace is not None:
+            chain.pace.gather(chain.saves.values(), save)
+        chain.active = save
+        self._token = token = self._token + 1
+        for one in (save, *save.riders) if save.riders else (save,):
+            self._move(one, Input.START)
+            one.token = token
+            one.attempts += 1
+            one.started = self.now
+        if save.due or save.open:
             save.due = save.open = False
-            lane.take(save.token, save)
-            effects.append(Start(save, save.token))
-        self._watch(lane, held=lane.stopped)
-        return effects
+        chain.lane.take(token, save)
+        return Start(save, token)

@@ -28,6 +28,8 @@ class SaveState(Enum):
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python: the table is looked into thrice for every save
+
 
 class Input(Enum):
     """What can happen to one save."""
@@ -42,6 +44,8 @@ class Input(Enum):
     ABANDON = "abandon"
     SUPERSEDE = "supersede"
     CANCEL = "cancel"
+
+    __hash__ = object.__hash__
 
 
 _ENDINGS = {

@@ -18,9 +18,11 @@ __all__ = ["Host", "Work"]
 class Work(Protocol):
     """What carries out one kind of handle: the saves of models, or the items of a CallChain.
 
-    The engine knows only this. The methods of the first group are called with the dispatcher's lock held and run no code of
+    The engine knows only this. `tells_idle` says whether somebody wants to know when a chain has become empty. The methods of the first group are called with the dispatcher's lock held and run no code of
     the user's; those of the second without it.
     """
+
+    tells_idle: bool
 
     def judge(
         self, save: Any, error: BaseException, guarantee: Guarantee, *, spent: float, attempts: int, random: float
@@ -30,6 +32,10 @@ class Work(Protocol):
 
     def saved(self, save: Any, answer: Answer) -> list[Effect]:
         """It has succeeded; what that brings about for others."""
+        ...
+
+    def landed(self, save: Any, answer: Answer) -> None:
+        """It has succeeded, and :meth:`lands`: all that :meth:`saved`, :meth:`settled` and :meth:`merge` would do."""
         ...
 
     def failed(self, save: Any, error: BaseException, verdict: Verdict) -> list[Effect]:
@@ -44,6 +50,10 @@ class Work(Protocol):
         """The key of the chain in which that is to stand which is sent again for `save`, that halted `chain`."""
         ...
 
+    def id_of(self, seq: int) -> str:
+        """The id of the one of that number. Asked with and without the lock."""
+        ...
+
     def accepted(self, save: Any) -> None:
         """It was accepted."""
         ...
@@ -56,8 +66,16 @@ class Work(Protocol):
         """What its backend promises."""
         ...
 
-    def attempt(self, save: Any, announce: Callable[[], None]) -> Generator[Call, Any, Answer | None]:
-        """One attempt, as steps; `announce` is called just before the work is done. None: its end will be told later."""
+    def attempt(self, save: Any, announce: Callable[[Any], None] | None) -> Generator[Call, Any, Answer | None]:
+        """One attempt, as steps; `announce`, if given, is called with it just before the work is done.
+
+        Returns:
+            The answer; None if its end will be told later.
+        """
+        ...
+
+    def lands(self, save: Any, answer: Answer) -> bool:
+        """Whether the answer moves nothing but what is known to be stored, so that merging it calls nobody's code."""
         ...
 
     def merge(self, save: Any, outcome: Outcome) -> Merged:

@@ -162,6 +162,8 @@ class Bound:
     adapter: Adapter
     model: RegisteredModel
     server_given: bool
+    versioned: bool
+    """Whether the kind of model itself keeps a version, which an update must carry."""
 
     def identity_of(self, model: Any) -> Any:
         """The identity that `model` holds now: a value, a tuple if composite, None if any part of it is missing.
@@ -169,8 +171,8 @@ class Bound:
         Raises:
             InvalidIdentity: It cannot be compared (it is not hashable).
         """
-        parts = [self.adapter.peek(model, name) for name in self.model.identity]
-        return as_identity(parts)
+        peek, names = self.adapter.peek, self.model.identity
+        return as_identity([peek(model, names[0])] if len(names) == 1 else [peek(model, name) for name in names])
 
     def ordering_key(self, port: object, model: Any) -> Any:
         """The key of the chain that the user's choice puts `model` in, among the chains of `port`; None without a choice.
@@ -189,8 +191,15 @@ class Bound:
         return port, key
 
     def identity_in(self, values: Mapping[str, Any]) -> Any:
-        """The identity in a snapshot, or None."""
-        return as_identity([values.get(name, MISSING) for name in self.model.identity])
+        """The identity in a snapshot, or None.
+
+        Raises:
+            InvalidIdentity: It cannot be compared (it is not hashable).
+        """
+        names = self.model.identity
+        if len(names) == 1 and type(value := values.get(names[0])) in _PLAIN_IDENTITIES:
+            return value
+        return as_identity([values.get(name) for name in names])
 
     def parts(self, identity: Any) -> dict[str, Any]:
         """An identity as attributes."""
@@ -198,10 +207,15 @@ class Bound:
         return dict(zip(names, identity if len(names) > 1 else (identity,), strict=True))
 
 
+# Most identities are of these, which need no closer look.
+_PLAIN_IDENTITIES = frozenset({int, str, type(None)})
+
+
 def as_identity(parts: list[Any]) -> Any:
     """One identity of its parts; None if one is missing."""
-    if any(part is None or part is MISSING for part in parts):
-        return None
+    for part in parts:
+        if part is None or part is MISSING:
+            return None
     identity = parts[0] if len(parts) == 1 else tuple(parts)
     try:
         hash(identity)
@@ -251,7 +265,8 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
     if check is not None:
         check(registered, resource)
     guarantee_of(backend, model_type)  # a backend that says nonsense says it now
-    return Bound(binding, resource, adapter, registered, server_given)
+    versioned = adapter.version_name(model_type) is not None
+    return Bound(binding, resource, adapter, registered, server_given, versioned)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -298,6 +313,11 @@ def rebound(model_type: type, backend: Any) -> Iterator[None]:
         yield
     finally:
         _rebound.reset(token)
+
+
+def redirected() -> bool:
+    """Whether any class is saved to another backend than its own here and now."""
+    return _everywhere is not None or _rebound.get() is not None
 
 
 def backend_in_context(model_type: type) -> Any:

@@ -19,7 +19,6 @@ from ._machine import Chain as ChainState
 from ._machine import Effect
 from ._merge import Facts
 from ._port import Port
-from ._record import Verb
 from ._states import SaveState
 from ._waiting import Patience
 from .binding import Bound
@@ -79,6 +78,8 @@ class Dispatcher:
         self._announcer = Announcer(self._post)
         self._engine = Engine(self._drivers, self._announcer, self.stuck_after)
         self._intake = Intake(self, self._drivers, self._announcer, self._engine)
+        self.submit = self._intake.submit
+        """Accept one save; see :meth:`~chained_models._intake.Intake.submit`."""
         self.calls = CallWork(self._engine)
         """What carries out the items of CallChains."""
 
@@ -97,10 +98,6 @@ class Dispatcher:
     def check(self, backend: Any) -> None:
         """Raise UnsupportedBackend if this dispatcher's driver cannot run that backend."""
         self._drivers.check(backend)
-
-    def submit(self, model: Any, bound: Bound, backend: Any, verb: Verb, **wishes: Any) -> SaveHandle[Any]:
-        """Accept one save; see :meth:`~chained_models._intake.Intake.submit`."""
-        return self._intake.submit(model, bound, backend, verb, **wishes)
 
     def port(self, backend: Any) -> Port:
         """This dispatcher's view of a backend."""
@@ -187,7 +184,6 @@ class Dispatcher:
         if halted is None:
             return None
         halted.port.driver.claim()
-        halted.port.driver.help()
         with halted.work.latch(halted), self._engine.deciding as ledger:
             chain: Any = self.chain_state(key)
             if chain is None or chain.halted is not halted:

@@ -78,10 +78,12 @@ Receiver: TypeAlias = Callable[[SaveEvent], object]
 class Receivers:
     """An ordered list of receivers per event name."""
 
-    __slots__ = ("_by_name",)
+    __slots__ = ("_by_name", "any")
 
     def __init__(self) -> None:
         self._by_name: dict[str, tuple[tuple[type, Receiver], ...]] = {}
+        self.any = False
+        """Whether there is one. Kept, for it is asked several times for every save, and mostly there is none."""
 
     def connect(self, name: EventName, receiver: Receiver, model: type = object) -> Callable[[], None]:
         """Call `receiver` for events of that name; returns what disconnects it.
@@ -94,14 +96,13 @@ class Receivers:
         entry = (model, receiver)
         # A new tuple, never changed in place: a running notification keeps the list it started with.
         self._by_name[name] = (*self._by_name.get(name, ()), entry)
+        self.any = True
 
         def disconnect() -> None:
             self._by_name[name] = tuple(kept for kept in self._by_name[name] if kept is not entry)
+            self.any = any(self._by_name.values())
 
         return disconnect
-
-    def __bool__(self) -> bool:
-        return any(self._by_name.values())
 
     def of(self, name: EventName, model: object) -> Iterable[Receiver]:
         """Receivers of that event for this object."""

@@ -7,16 +7,19 @@ from contextvars import Context
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ._future import Handle
+from ._future import PENDING, Handle
 from ._record import Record, Verb
 from ._snapshot import Snapshot, Theirs
+from ._states import SaveState
 from ._work import Host, Work
 from .operation import Method, Operation
-from .policies import Coalesce, ConflictRule, FailureRule, OnConflict, RetryPolicy
+from .policies import Coalesce, ConflictRule, OnConflict
 
 __all__ = ["Handle", "Host", "SaveHandle"]
 
 T = TypeVar("T")
+
+_NOTHING: Snapshot = MappingProxyType({})
 
 
 class SaveHandle(Handle[T]):
@@ -36,10 +39,11 @@ class SaveHandle(Handle[T]):
         superseded_by: The save that took its place, or None.
     """
 
+    __slots__ = ("backend", "before", "binding", "facts", "model", "operation", "record", "snapshot", "verb")
+
     # Filled as the save goes on.
-    idempotency_key = ""
-    snapshot: Snapshot = MappingProxyType({})
-    before: SaveHandle[Any] | None = None
+    snapshot: Snapshot
+    before: SaveHandle[Any] | None
     """The save of the same object in front of this one, while its answer may still move values of this one."""
     given: Snapshot = MappingProxyType({})
     """What answers have made of values of the object that were still those of `before`, until this snapshot was taken."""
@@ -47,8 +51,7 @@ class SaveHandle(Handle[T]):
     """What the values became by the answer; None while that is open."""
     moves: tuple[tuple[Snapshot, Snapshot], ...] = ()
     """What refreshes that overtook this save found: the values they are about, and what those are now."""
-    method: Method | None = None
-    operation: Operation | None = None
+    operation: Operation | None
     understood: Mapping[str, Any] | None = None
     """The answer's values in field types; None if there were none, or they did not fit."""
     update_fields: frozenset[str] | None = None
@@ -70,44 +73,70 @@ class SaveHandle(Handle[T]):
     """What was found stored: after a conflict with its own write; or, of one that goes on after a conflict, to be merged first."""
     unseen: Snapshot = MappingProxyType({})
     """What others changed after the snapshot was taken, found out by a save in front: name to the value before that."""
+    key_given: str | None = None
+    """The idempotency key of the save that this one is a retry of, by hand."""
 
     def __init__(
         self,
         host: Host,
-        *,
         work: Work,
         model: T,
         verb: Verb,
         port: Any,
         backend: Any,
-        record: Record,
         facts: Any,
         binding: Any,
-        policy: RetryPolicy,
         timeout: float,
-        on_failure: FailureRule | None,
         context: Context,
         delivery: Any,
     ) -> None:
-        super().__init__(host)
+        # What Handle sets, once more: a call for every save is dear.
+        self._host = host
+        self._state = PENDING
+        self._result = self._audience = None
+        self.state = SaveState.PREPARING
+        self.seq = self.place = self.token = self.attempts = 0
+        self.started = 0.0
+        self.chain = self.answer = None
         self.work = work
         self.model = model
         self.verb = verb
         self.port = port
         self.backend = backend
-        self.record = record
+        self.record: Record = facts.record
         self.facts = facts
         self.binding = binding
-        self.policy = policy
         self.timeout = timeout
-        self.on_failure = on_failure
         self.context = context
         self.delivery = delivery
+        rules = binding.binding
+        self.policy = rules.retry
+        if rules.on_failure is not None:
+            self.on_failure = rules.on_failure
+        if rules.on_conflict is not OnConflict.FAIL:
+            self.on_conflict = rules.on_conflict
+        self.snapshot = _NOTHING
+        self.before = self.operation = None
+
+    @property
+    def method(self) -> Method | None:
+        """What it became; None before the first attempt."""
+        return None if self.operation is None else self.operation.method
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt, and for a retry by hand."""
+        return self.key_given or self.id
 
     @property
     def identity(self) -> Any:
         """The identity of the stored thing, as soon as it is known."""
         return self.record.current().identity
+
+    @property
+    def company(self) -> object | None:
+        """Its port, if the backend can carry out several operations in one call and there is nothing to be asked for first."""
+        return self.port if self.port.gathers and not self.doubted and self.orphaned is None else None
 
     @property
     def subject(self) -> T:
@@ -128,6 +157,14 @@ class SaveHandle(Handle[T]):
     def receivers(self) -> Any:
         """Receivers of the object's events, or None."""
         return self.facts.receivers
+
+    @property
+    def heard(self) -> bool:
+        """Whether the object, or somebody who asked it, may want to hear of its events."""
+        if self.facts.receivers is not None:
+            return True
+        kind = type(self.model)
+        return getattr(kind, "on_sync", None) is not None or getattr(kind, "on_error", None) is not None
 
     def __repr__(self) -> str:
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._dependencies import After
 from ._record import Verb
-from .binding import Binding, Bound, backend_in_context, everywhere, rebound, resolve
+from .binding import Binding, Bound, backend_in_context, everywhere, rebound, redirected, resolve
 from .chain import ModelChain
 from .exceptions import InvalidOption, ReservedName
 from .policies import Coalesce, ConflictRule, FailureRule, Overflow, RetryPolicy
@@ -44,6 +44,10 @@ class ChainedSaveMixin:
         # Type checkers take any slot for a layout of its own, which could not stand beside pydantic's; CPython does not
         # count this one.
         __slots__ = ("__weakref__",)
+
+        # What a subclass may define. Found here if it does not, for to find nothing takes longer, and on a class of pydantic's
+        # much longer.
+        on_sync = on_error = None
 
     def __init_subclass__(
         cls,
@@ -193,9 +197,9 @@ class ChainedSaveMixin:
             SnapshotError: An attribute cannot be copied.
             Exception: Whatever the model's own library raises for an invalid model.
         """
-        bound, backend = _target(self)
+        bound, backend, dispatcher = _target(type(self))
         names = None if update_fields is None else _names(update_fields, bound)
-        return _dispatcher_of(bound).submit(
+        return dispatcher.submit(
             self,
             bound,
             backend,
@@ -203,7 +207,7 @@ class ChainedSaveMixin:
             attributes=() if attributes is None else list(attributes.items()),
             update_fields=names,
             force_insert=force_insert,
-            timeout=_seconds(timeout),
+            timeout=None if timeout is None else _seconds(timeout),
             after=after,
         )
 
@@ -214,8 +218,8 @@ class ChainedSaveMixin:
             timeout: Seconds that one attempt has.
             after: Handles that must be saved first; see :meth:`save`.
         """
-        bound, backend = _target(self)
-        return _dispatcher_of(bound).submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout), after=after)
+        bound, backend, dispatcher = _target(type(self))
+        return dispatcher.submit(self, bound, backend, Verb.DELETE, timeout=_seconds(timeout), after=after)
 
     def refresh(
         self, *, discard: bool = False, timeout: float | None = None, after: Iterable[Handle[Any]] = ()
@@ -227,16 +231,16 @@ class ChainedSaveMixin:
             timeout: Seconds that one attempt has.
             after: Handles that must be saved first; see :meth:`save`.
         """
-        bound, backend = _target(self)
-        return _dispatcher_of(bound).submit(
+        bound, backend, dispatcher = _target(type(self))
+        return dispatcher.submit(
             self, bound, backend, Verb.REFRESH, discard=discard, timeout=_seconds(timeout), after=after
         )
 
     @property
     def chain(self) -> ModelChain[Self]:
         """The model's chain, and what is known of the model."""
-        bound, backend = _target(self)
-        return _dispatcher_of(bound).chain_of(self, bound, backend)
+        bound, backend, dispatcher = _target(type(self))
+        return dispatcher.chain_of(self, bound, backend)
 
 
 _bindings_made = 0
@@ -277,14 +281,17 @@ def _bound_of(cls: type, backend: Any = None) -> Bound:
     return bound
 
 
-def _target(model: ChainedSaveMixin) -> tuple[Bound, Any]:
-    cls = type(model)
-    backend = backend_in_context(cls)
+def _target(cls: type) -> tuple[Bound, Any, Dispatcher]:
+    """How objects of the class are saved in this context, to which backend, and by whom."""
+    if not redirected():
+        bound = _bound_of(cls)
+        binding = bound.binding
+        return bound, binding.backend, default_dispatcher() if binding.dispatcher is None else binding.dispatcher
+    backend, rebinding = backend_in_context(cls), everywhere()
     bound = _bound_of(cls, backend)
-    rebinding = everywhere()
     if rebinding is not None and rebinding.backend is not None:
-        return bound, rebinding.backend
-    return bound, bound.binding.backend if backend is None else backend
+        backend = rebinding.backend
+    return bound, bound.binding.backend if backend is None else backend, _dispatcher_of(bound)
 
 
 def _dispatcher_of(bound: Bound) -> Dispatcher:

@@ -28,6 +28,8 @@ class Method(Enum):
     READ = "read"
     """Answer with the stored values; changes nothing."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and hashes the name
+
 
 class Guarantee(Flag):
     """What a backend offers against doing a write twice or out of time. Members combine with `|`."""

@@ -56,6 +56,8 @@ class Outcome(Enum):
     CANCELLED = "cancelled"
     """Taken out of the chain before its first attempt."""
 
+    __hash__ = object.__hash__
+
 
 class OnFailure(Enum):
     """What the chain does after a save that ended FAILED or ABANDONED."""
@@ -191,6 +193,8 @@ class Ruling(Enum):
     RETRY = "retry"
     HOLD = "hold"
     """Wait, without using up an attempt, until the lane is resumed."""
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)

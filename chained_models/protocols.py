@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from ._snapshot import Missing
 from .operation import Answer, Guarantee, Operation
 
-__all__ = ["Adapter", "AsyncBackend", "Backend", "Driver", "Job", "Origin", "Steps"]
+__all__ = ["Adapter", "AsyncBackend", "Backend", "Driver", "Execution", "Job", "Origin", "Steps"]
 
 
 @dataclass(slots=True)
@@ -136,6 +137,12 @@ class Backend(Protocol):
     paused. It is called outside the lane, in the place where `execute` is, at most once at a time in each dispatcher,
     and must not wait for saves of its own.
 
+    ``execute_many(operations)``, with which a :class:`~chained_models.Lane` lets saves of different chains share an attempt:
+    one result for each operation, in their order, which is what `execute` would return, or the error that it would raise,
+    returned. What it raises itself is taken as the end of all of them. It is called in the context of the first of them,
+    only with two or more, and has the least of their `timeout`; operations that wait for nothing else are gathered while
+    an earlier call is under way.
+
     ``verify(operation)``, called after an InDoubt create if the backend is neither IDEMPOTENT nor TRANSACTIONAL, says
     whether it was applied: True, or the :class:`~chained_models.Answer` or mapping that the create would have given; False
     (it will never take effect any more, and may be sent again); None if that is not known.
@@ -180,6 +187,12 @@ def guarantee_of(backend: Any, model_type: type) -> Guarantee:
     return declared if isinstance(declared, Guarantee) else Guarantee(declared(model_type))
 
 
+class Execution(partial[Any]):
+    """The call of a backend's `execute` with one operation: it may be shared with other attempts."""
+
+    __slots__ = ()
+
+
 Call: TypeAlias = tuple[Callable[[], Any], float | None]
 """Something to be called, and the seconds that it has; a driver in threads cannot cut it short, and leaves that to it."""
 
@@ -209,7 +222,10 @@ class Driver(Protocol):
         ...
 
     def claim(self) -> None:
-        """Called in the user's thread before work is accepted; raises if it could not be carried out from here."""
+        """Called in the user's thread before work is accepted: raises if it could not be carried out from here.
+
+        What only a thread of the user's can do, and is due, is done here, too.
+        """
         ...
 
     def owns_thread(self) -> bool:

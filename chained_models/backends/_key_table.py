@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -72,6 +72,23 @@ class KeyTable:
         """Write down what was answered, in the same transaction."""
         text = _written(answer)
         connection.execute(update(self.table).where(self.table.c.key == key).values(answer=text))
+
+    def answers(self, connection: Connection, keys: Sequence[str]) -> dict[str, Answer]:
+        """What was answered to the writes with these keys; those that have not happened yet are left out."""
+        statement = select(self.table.c.key, self.table.c.answer).where(self.table.c.key.in_(keys))
+        return {row.key: _read(row.answer) for row in connection.execute(statement)}
+
+    def keep_all(self, connection: Connection, answers: Mapping[str, Answer]) -> None:
+        """Insert the rows of several writes with what was answered, in the same transaction.
+
+        Raises:
+            IntegrityError: One of them has happened already, or is just about to: the transaction is to be rolled back.
+        """
+        statement: Any = insert(self.table)
+        if connection.dialect.insert_executemany_returning:
+            statement = statement.returning(self.table.c.key)  # many rows in one statement, where a driver loops
+        rows = [{"key": key, "answer": _written(answer)} for key, answer in answers.items()]
+        connection.execute(statement, rows)
 
     def answer(self, connection: Connection, key: str) -> Answer | None:
         """What was answered to the write with this key; None if there was none."""

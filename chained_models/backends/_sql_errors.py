@@ -12,7 +12,7 @@ from sqlalchemy import exc
 
 from ..exceptions import BackendError, InDoubt, Rejected, Unavailable
 
-__all__ = ["backend_error", "raise_mapped"]
+__all__ = ["backend_error", "raise_mapped", "would_befall_each"]
 
 # SQLSTATE, PostgreSQL's appendix A. Classes: 08 connection, 40 transaction rolled back (40001 serialization failure,
 # 40P01 deadlock), 53 insufficient resources, 57 operator intervention (57014 statement timeout, 57P01 shutdown, 57P03
@@ -23,6 +23,9 @@ _PASSING_STATES: Final = frozenset({"55P03"})
 # Primary result codes of SQLite: BUSY, LOCKED; NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
 _SQLITE_PASSING: Final = frozenset({5, 6, 7, 9, 10, 13, 14, 15})
 _SQLITE_IOERR: Final = 10
+
+# What a transaction meets because of one of its rows: a deadlock or serialization failure, a row that somebody holds.
+_OF_ONE_ROW: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 
 
 def raise_mapped(error: Exception, *, committing: bool) -> NoReturn:
@@ -51,6 +54,18 @@ def backend_error(error: Exception, *, committing: bool) -> BackendError | None:
     if isinstance(error, (exc.SQLAlchemyError, ValueError, TypeError, ArithmeticError)):
         return Rejected(f"{_name(error)}; the transaction was rolled back")
     return None
+
+
+def would_befall_each(error: BaseException) -> bool:
+    """Whether the operations of a batch that failed like this would, for now, fail like this one by one too.
+
+    There is no connection, or no lock on the whole database: each would wait as long, for nothing.
+    """
+    if isinstance(error, BackendError):
+        return isinstance(error.__cause__, Exception) and would_befall_each(error.__cause__)
+    if not isinstance(error, Exception) or not _passing(error):
+        return False
+    return not (isinstance(error, exc.DBAPIError) and _sqlstate(error) in _OF_ONE_ROW)
 
 
 def _unanswered(error: Exception) -> bool:

@@ -30,7 +30,7 @@ from ..operation import Answer, Method, Operation
 from ._key_table import KeyTable
 from ._sql_errors import raise_mapped
 
-__all__ = ["carry_out"]
+__all__ = ["begin", "carry_out", "close", "commit", "in_sqlite_transaction"]
 
 logger = logging.getLogger("chained_models")
 
@@ -44,10 +44,10 @@ def carry_out(session: Session, operation: Operation, keys: KeyTable | None = No
     try:
         return _carried_out(session, operation, keys)
     finally:
-        _close(session)
+        close(session)
 
 
-def _close(session: Session) -> None:
+def close(session: Session) -> None:
     """Give the connections back. What is wrong with one of them by now has no part in how the operation went."""
     try:
         session.close()
@@ -75,17 +75,32 @@ def _carried_out(session: Session, operation: Operation, keys: KeyTable | None) 
             if answered is None:
                 raise Unavailable("the idempotency key was there, and is gone")
             return answered
-        if _in_sqlite_transaction(connection) is False:
+        if in_sqlite_transaction(connection) is False:
             # All Sessions on an in-memory database share one connection (StaticPool). Another one was closed meanwhile,
             # and its rollback took our write with it: a COMMIT of nothing must not pass for a success.
             raise Unavailable("another Session on the same connection has rolled our transaction back")
     except Exception as error:  # noqa: BLE001 - mapped, or raised as it is
         raise_mapped(error, committing=False)
-    _commit(session, connection)
+    commit(session, connection)
     return answer
 
 
-def _commit(session: Session, connection: Connection) -> None:
+def begin(session: Session, mapper: Mapper[Any], *, writes: bool, timeout: float) -> Connection:
+    """The connection of a class's tables, in a transaction that knows whether it writes, and how long it may take."""
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    match connection.dialect.name:
+        case "sqlite" if writes and in_sqlite_transaction(connection) is False:
+            # To become a writer only at the first write would fail at once, whatever the busy timeout, if somebody
+            # else has written since our first read. The drivers begin by themselves, deferred, at the first write;
+            # they leave that where a transaction is open. An engine that begins by its own "begin" hook is obeyed.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        case "postgresql":
+            milliseconds = max(1, int(timeout * 1000))
+            connection.execute(select(func.set_config("statement_timeout", str(milliseconds), True)))
+    return connection
+
+
+def commit(session: Session, connection: Connection) -> None:
     """Commit, and know afterwards whether COMMIT was sent, and whether it returned.
 
     What decides is the database's answer to COMMIT. Hooks (`before_commit`, `after_commit`) run around it in the same
@@ -148,17 +163,9 @@ class _Work:
 
     def begin(self) -> Connection:
         """The connection of this class's tables, in a transaction that knows what it is for."""
-        connection = self.session.connection(bind_arguments={"mapper": self.mapper})
-        match connection.dialect.name:
-            case "sqlite" if self.operation.method is not Method.READ and _in_sqlite_transaction(connection) is False:
-                # To become a writer only at the first write would fail at once, whatever the busy timeout, if somebody
-                # else has written since our first read. The drivers begin by themselves, deferred, at the first write;
-                # they leave that where a transaction is open. An engine that begins by its own "begin" hook is obeyed.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            case "postgresql":
-                milliseconds = max(1, int(self.operation.timeout * 1000))
-                connection.execute(select(func.set_config("statement_timeout", str(milliseconds), True)))
-        return connection
+        return begin(
+            self.session, self.mapper, writes=self.operation.method is not Method.READ, timeout=self.operation.timeout
+        )
 
     def write(self) -> Answer:
         try:
@@ -286,7 +293,7 @@ class _Work:
         return self.mapper.get_property_by_column(column).key
 
 
-def _in_sqlite_transaction(connection: Connection) -> bool | None:
+def in_sqlite_transaction(connection: Connection) -> bool | None:
     """Whether the driver is inside a transaction; None if that is not SQLite, or a driver that does not say."""
     if connection.dialect.name != "sqlite":
         return None

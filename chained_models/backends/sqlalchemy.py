@@ -17,9 +17,12 @@ columns of its own row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from .. import registry
 from .._lane import Lane
 from ..exceptions import InvalidOption, MissingExtra
 from ..operation import Answer, Guarantee, Operation
@@ -33,6 +36,8 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from ._key_table import KeyTable, key_table
+from ._sql_batch import advance, carry_out_many
+from ._sql_plain import PlainTables
 from ._sql_work import carry_out
 
 if TYPE_CHECKING:
@@ -47,12 +52,17 @@ class _Declared:
 
     lane: Lane
     _keys: KeyTable | None
+    _tables: PlainTables
 
-    def _declare(self, pool: object, lane: Lane | None, table: sqlalchemy.Table | str | bool | None) -> None:
+    def _declare(self, bind: Any, lane: Lane | None, table: sqlalchemy.Table | str | bool | None) -> None:
         if lane is None:
-            # A StaticPool is a single connection, and so can hold a single transaction (SQLite in memory).
-            lane = Lane(max_in_flight=1) if isinstance(pool, StaticPool) else Lane()
+            # A StaticPool is a single connection, and so can hold a single transaction. A file of SQLite has a single
+            # writer: a second one only waits, polling for the lock, and larger batches are made in half the time.
+            dialect = getattr(bind, "dialect", None)
+            single = isinstance(getattr(bind, "pool", None), StaticPool) or getattr(dialect, "name", "") == "sqlite"
+            lane = Lane(max_in_flight=1) if single else Lane()
         self.lane = lane
+        self._tables = PlainTables()
         self._keys = KeyTable(table) if table is not None and table is not False else None
 
     def guarantee(self, model_type: type) -> Guarantee:
@@ -62,6 +72,10 @@ class _Declared:
             Guarantee.TRANSACTIONAL if self._keys is not None else Guarantee.PLAIN
         )
 
+    def batches(self, operation: Operation) -> bool:
+        """Whether `execute_many` would carry it out together with others, as far as its class tells; else one by one."""
+        return self._tables.may_be_plain(registry.model(operation.model).type, operation.method)
+
 
 class SQLAlchemyBackend(_Declared):
     """Writes rows of mapped classes.
@@ -69,7 +83,7 @@ class SQLAlchemyBackend(_Declared):
     Args:
         sessionmaker_or_engine: A `sessionmaker` (its events and binds hold for our Sessions too), or an `Engine`.
         lane: How many saves may be in flight at once; by default as many as :class:`~chained_models.Lane` says, and
-            one on an engine with a single connection.
+            one on SQLite, which has one writer, or on an engine with a single connection.
         key_table: With one, a write happens exactly once, even if the answer to COMMIT was lost. True for a table
             named "chained_models_keys", or its name, or a table made by :func:`key_table`. Create it with
             :meth:`create_key_table`, or with your migrations.
@@ -90,12 +104,36 @@ class SQLAlchemyBackend(_Declared):
         if not isinstance(source, sessionmaker):
             raise InvalidOption(_WANTED.format("SQLAlchemyBackend", "sessionmaker", "an Engine", type(source).__name__))
         self._sessions: sessionmaker[Session] = source
-        self._declare(getattr(source.kw.get("bind"), "pool", None), lane, key_table)
+        self._declare(source.kw.get("bind"), lane, key_table)
 
     def execute(self, operation: Operation) -> Answer:
         """Carry it out in a transaction of its own."""
         with self._sessions(expire_on_commit=False) as session:
             return carry_out(session, operation, self._keys)
+
+    def execute_many(self, operations: Sequence[Operation]) -> list[Answer | Exception]:
+        """Carry them out in one transaction, as far as that makes no difference but in time; the others one by one.
+
+        Gives an answer or an error for each, in their order: what `execute` would have returned or raised. If the answer
+        to COMMIT is lost, it is InDoubt for each that was part of it.
+
+        Args:
+            operations: On different objects; of several on one row, the first is carried out first.
+
+        Raises:
+            Unavailable: None of them was applied.
+        """
+        steps = carry_out_many(operations, self._keys, self._tables)
+        call = advance(partial(next, steps))
+        while not isinstance(call, list):
+            try:
+                with self._sessions(expire_on_commit=False) as session:
+                    done = call(session)
+            except Exception as error:  # noqa: BLE001 - it goes to who asked for it
+                call = advance(partial(steps.throw, error))
+            else:
+                call = advance(partial(steps.send, done))
+        return call
 
     def create_key_table(self) -> None:
         """Create the key table, unless it is there. Does nothing without one."""
@@ -128,12 +166,26 @@ class AsyncSQLAlchemyBackend(_Declared):
                 _WANTED.format("AsyncSQLAlchemyBackend", "async_sessionmaker", "an AsyncEngine", type(source).__name__)
             )
         self._sessions: async_sessionmaker[AsyncSession] = source
-        self._declare(getattr(source.kw.get("bind"), "pool", None), lane, key_table)
+        self._declare(source.kw.get("bind"), lane, key_table)
 
     async def execute(self, operation: Operation) -> Answer:
         """Carry it out in a transaction of its own."""
         async with self._sessions(expire_on_commit=False) as session:
             return await session.run_sync(carry_out, operation, self._keys)
+
+    async def execute_many(self, operations: Sequence[Operation]) -> list[Answer | Exception]:
+        """As :meth:`SQLAlchemyBackend.execute_many`."""
+        steps = carry_out_many(operations, self._keys, self._tables)
+        call = advance(partial(next, steps))
+        while not isinstance(call, list):
+            try:
+                async with self._sessions(expire_on_commit=False) as session:
+                    done = await session.run_sync(call)
+            except Exception as error:  # noqa: BLE001 - it goes to who asked for it
+                call = advance(partial(steps.throw, error))
+            else:
+                call = advance(partial(steps.send, done))
+        return call
 
     async def create_key_table(self) -> None:
         """Create the key table, unless it is there. Does nothing without one."""

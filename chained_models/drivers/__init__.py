@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from .._weakmap import WeakIdMap
@@ -41,13 +41,11 @@ class Drivers:
 
     def __init__(self, given: Driver | str | None) -> None:
         self._given = make(given) if isinstance(given, str) else given
+        self.now: Callable[[], float] = time.monotonic if self._given is None else self._given.now
+        """The time by which all of them go."""
         self._threads: Driver | None = None
         # By their backends, and no longer than these live: a program may make one for each user it acts for.
         self._of_coroutines: WeakIdMap[Any, Driver] = WeakIdMap()
-
-    def now(self) -> float:
-        """The time by which all of them go."""
-        return time.monotonic() if self._given is None else self._given.now()
 
     def check(self, backend: Any) -> None:
         """Raise UnsupportedBackend if the given driver cannot run this backend."""

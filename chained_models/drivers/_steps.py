@@ -13,10 +13,11 @@ Park: TypeAlias = Callable[[Steps, Any], bool]
 
 def run(job: Job, park: Park | None = None) -> Iterable[Job]:
     """Run a job in this thread and in its own context, to its end or until it is parked; returns the jobs to run next."""
-    return job.context.run(_run, job, park)
+    return job.context.run(drive, job, park)
 
 
-def _run(job: Job, park: Park | None) -> Iterable[Job]:
+def drive(job: Job, park: Park | None = None) -> Iterable[Job]:
+    """As :func:`run`, in the present context."""
     steps = job.steps()
     try:
         call, _ = next(steps)

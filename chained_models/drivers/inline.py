@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..protocols import Job
-from ._steps import run
+from ._steps import drive
 
 
 class Clock(Protocol):
@@ -34,8 +34,7 @@ class Clock(Protocol):
 class SystemClock:
     """The real time."""
 
-    def now(self) -> float:
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         condition.wait(seconds)
@@ -59,6 +58,7 @@ class InlineDriver:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = SystemClock() if clock is None else clock
+        self.now = self.clock.now
         self._here = _Here()
         # Jobs of a thread that was interrupted in the middle: whoever comes next does them.
         self._left: deque[Job] = deque()
@@ -77,7 +77,9 @@ class InlineDriver:
         return not inspect.iscoroutinefunction(getattr(backend, "execute", None))
 
     def claim(self) -> None:
-        """Nothing to claim: work belongs to whoever calls."""
+        """Nothing to claim: work belongs to whoever calls. Who does is asked to do what is due."""
+        if self._wakes or self._left:
+            self.help()
 
     def owns_thread(self) -> bool:
         return self._here.working
@@ -87,14 +89,13 @@ class InlineDriver:
         """How many times are waited for."""
         return len(self._wakes)
 
-    def now(self) -> float:
-        return self.clock.now()
-
     def start(self, *jobs: Job) -> None:
         here = self._here
         here.jobs.extend(jobs)
         if not here.working:
-            self.help()  # the job, and what has become due by it
+            self._work()
+            if self._wakes:
+                self.help()  # what has become due by it
 
     def wake_at(self, when: float, call: Callable[[], Iterable[Job]]) -> Callable[[], None]:
         entry = (when, next(self._number), call)
@@ -112,7 +113,7 @@ class InlineDriver:
     def help(self) -> float | None:
         """Do what is due now; returns seconds until the next thing is, or None."""
         here = self._here
-        if here.working:
+        if here.working or not (self._wakes or here.jobs or self._left):
             return None
         while True:
             with self._lock:
@@ -169,4 +170,4 @@ class InlineDriver:
             here.jobs.clear()
 
     def _run(self, job: Job) -> Iterable[Job]:
-        return run(job)
+        return job.context.run(drive, job)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._chains import Chain
-from .._record import Record, Verb
-from ..binding import Bound
+from .._record import Record
 from ..dispatcher import Dispatcher
 from ..handle import SaveHandle
 from ..policies import Outcome
@@ -114,16 +113,19 @@ class Recorder(Dispatcher):
             self.placed[save].decided = self._tick()
 
         work.accepted, work.fill, work.settled = accept, filled, settle
+        submit = self.submit
+
+        def submitted(*what: Any, **wishes: Any) -> SaveHandle[Any]:
+            tick = self._tick()
+            return self._returned(submit(*what, **wishes), tick)
+
+        self.submit = submitted
 
     def check(self, backend: Any) -> None:
         if not self._runs_any:
             super().check(backend)
 
     # Saves
-
-    def submit(self, model: Any, bound: Bound, backend: Any, verb: Verb, **wishes: Any) -> SaveHandle[Any]:
-        tick = self._tick()
-        return self._returned(super().submit(model, bound, backend, verb, **wishes), tick)
 
     def retry(self, key: Any) -> SaveHandle[Any] | None:
         tick = self._tick()

@@ -77,7 +77,7 @@ def assert_saved(model: ChainedSaveMixin, /, **values: Any) -> None:
         AssertionError: It is otherwise; says what differs.
         UsageError: The backend cannot be looked into.
     """
-    bound, backend = _target(model)
+    bound, backend, _ = _target(type(model))
     stored = getattr(backend, "stored", None)
     if stored is None:
         raise UsageError(

@@ -163,7 +163,7 @@ def _(save: Any) -> None:
 def _(right: Any) -> Any:
     def successor(self: Any, save: Any) -> Any:
         one = right(self, save)
-        one.idempotency_key = ""
+        one.key_given = ""
         return one
 
     return successor
@@ -183,7 +183,7 @@ def _(right: Any) -> Any:
 def _(right: Any) -> Any:
     def heir(save: Any) -> Any:
         one = right(save)
-        one.idempotency_key = save.idempotency_key
+        one.key_given = save.idempotency_key
         return one
 
     return heir

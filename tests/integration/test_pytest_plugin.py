@@ -703,6 +703,18 @@ print(entry.value, sorted(heavy & (set(sys.modules) - before)))
     assert ran.stdout == "chained_models.pytest_plugin []\n"
 
 
+@pytest.mark.smoke
+def test_the_plugin_imports_nothing_of_the_package_but_itself() -> None:
+    """Every run of pytest pays for it, also where no test ever saves."""
+    program = """
+import sys
+import chained_models.pytest_plugin
+print(sorted(name for name in sys.modules if name.startswith("chained_models")))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "['chained_models', 'chained_models.pytest_plugin']\n"
+
+
 @pytest.mark.parametrize(
     ("end", "told"), [("raise KeyboardInterrupt", "KeyboardInterrupt"), ("pytest.exit('bye')", "bye")]
 )

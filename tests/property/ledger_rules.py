@@ -144,12 +144,12 @@ class LedgerRules:
         error = save.orphaned
         if save.operation is None and error is None:
             try:
-                save.method = record.method(save.verb, force_insert=save.force_insert)
+                method = record.method(save.verb, force_insert=save.force_insert)
             except MissingIdentity as missing:
                 error = missing
             else:
                 version = self.random.choice((None, 3))
-                save.operation = None if save.method is None else SimpleNamespace(version=version)  # type: ignore[assignment]
+                save.operation = None if method is None else SimpleNamespace(version=version, method=method)  # type: ignore[assignment]
         if save.method is Method.CREATE:
             stored = {one for one in self.accepted if self.may_have_created(one) and one.record.current() is record}
             if save.force_insert:  # the user has ended the doubt
@@ -190,22 +190,11 @@ class LedgerRules:
 
     def ask(self, thing: Thing, verb: Verb, key: str | None = None) -> SaveHandle[Any] | None:
         """Reserve a place; None if there is none to be had."""
-        save = SaveHandle(
-            HOST,
-            work=self.work,
-            model=thing,
-            verb=verb,
-            port=self.port,
-            backend=None,
-            record=thing.facts.record,
-            facts=thing.facts,
-            binding=self.binding,
-            policy=RetryPolicy(attempts=3, timeout=16),
-            timeout=4.0,
-            on_failure=self.pick([None, None, OnFailure.HALT, OnFailure.CONTINUE]),
-            context=Context(),
-            delivery=None,
+        save: SaveHandle[Any] = SaveHandle(
+            HOST, self.work, thing, verb, self.port, None, thing.facts, self.binding, 4.0, Context(), None
         )
+        save.policy = RetryPolicy(attempts=3, timeout=16)
+        save.on_failure = self.pick([None, None, OnFailure.HALT, OnFailure.CONTINUE])
         save.force_insert = verb is Verb.SAVE and thing.identity is None and self.random.random() < 0.05
         record = thing.facts.record.current()
         identity = record.identity if thing.identity is None else thing.identity

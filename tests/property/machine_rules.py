@@ -116,6 +116,7 @@ class FakeSave:
         self.due = self.doubted = self.fronted = self.open = False
         self.pace: Any = None
         self.riders: Any = ()
+        self.company: Any = None
         self.manual = self.listed = self.alone = False
         self.given_timeout: float | None = None
         # The reference.

@@ -79,7 +79,7 @@ def test_long_programs(hundred: int) -> None:
 
 MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "children do not wait": (
-        Records, "reserve", lambda right: lambda self, save, *args, **given: (setattr(save, "waits", 0), right(self, save, *args, **given))[1], "DE1|V15"),
+        Records, "enter", lambda right: lambda self, save, *args, **given: (setattr(save, "waits", 0), right(self, save, *args, **given))[1], "DE1|V15"),
     "a failed parent is taken for a saved one": (
         _intake, "lost", lambda right: lambda save, parent: None, "DE1"),
     "the end of a parent is told to nobody": (

@@ -919,11 +919,14 @@ def test_a_session_is_no_source_of_sessions(engine: sa.Engine) -> None:
 
 
 def test_one_connection_is_one_in_flight() -> None:
-    """In memory all Sessions share one connection, which can hold one transaction; a lane of the user's own is kept."""
+    """Of SQLite, which has one writer, as of any engine with one connection; a lane of the user's own is kept."""
     single = sa.create_engine("sqlite://", poolclass=StaticPool)
     assert SQLAlchemyBackend(single).lane.max_in_flight == 1
     assert AsyncSQLAlchemyBackend(create_async_engine("sqlite+aiosqlite://")).lane.max_in_flight == 1
-    assert SQLAlchemyBackend(sa.create_engine("sqlite:///x", poolclass=NullPool)).lane.max_in_flight == 8
+    assert SQLAlchemyBackend(sa.create_engine("sqlite:///x", poolclass=NullPool)).lane.max_in_flight == 1
+    assert SQLAlchemyBackend(sa.create_engine("postgresql+psycopg://", poolclass=StaticPool)).lane.max_in_flight == 1
+    assert SQLAlchemyBackend(sa.create_engine("postgresql+psycopg://")).lane.max_in_flight == 8
+    assert SQLAlchemyBackend(sessionmaker()).lane.max_in_flight == 8
     lane = Lane(max_in_flight=3)
     assert SQLAlchemyBackend(single, lane=lane).lane is lane
 

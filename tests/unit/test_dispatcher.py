@@ -124,13 +124,13 @@ def test_a_signal_handler_is_not_let_into_the_middle(monkeypatch: pytest.MonkeyP
             refused.append(error)
 
     before = signal.signal(signal.SIGTERM, handler)
-    reserve = dispatcher._engine.ledger.reserve
+    enter = dispatcher._intake._saves.enter
 
     def interrupted(*args: Any, **options: Any) -> Any:
         signal.raise_signal(signal.SIGTERM)
-        return reserve(*args, **options)
+        return enter(*args, **options)
 
-    monkeypatch.setattr(dispatcher._engine.ledger, "reserve", interrupted)
+    monkeypatch.setattr(dispatcher._intake._saves, "enter", interrupted)
     try:
         handle = kind().save()
     finally:

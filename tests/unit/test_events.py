@@ -58,7 +58,7 @@ def test_disconnecting() -> None:
     notify(running, event())
     assert len(heard) == 2
     second()
-    assert not receivers
+    assert not receivers.any
 
 
 @pytest.mark.parametrize("name", ["Sync", "saved", ""])

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from chained_models import _future as handle_module
 from chained_models._record import Record, Verb
 from chained_models._states import OUTCOMES, SaveState
+from chained_models.binding import Binding
 from chained_models.handle import Handle, SaveHandle
 from chained_models.policies import Outcome
 
@@ -103,7 +105,7 @@ def test_waited_for_before(handle: Handle[str], how: str, wait: str) -> None:
     }
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(waits[wait])
-        while handle._made is None:
+        while not handle.awaited:
             pass  # the waiter has not come yet
         SETTLE[how](handle)
         assert waiting.result(5) == {handle}
@@ -171,23 +173,23 @@ def test_one_condition_for_all(host: FakeHost, busy_switching: None) -> None:
 
 def test_a_condition_made_meanwhile(handle: Handle[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who finds that another thread was first takes the other one's Condition."""
-    condition = threading.Condition()
+    audience = handle_module._Audience()
 
     class Lock:
         def __enter__(self) -> None:
-            handle._made = condition
+            handle._audience = audience
 
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(handle_module, "_making", Lock())
-    assert handle._condition is condition
+    assert handle._condition is audience.condition
 
 
 def test_no_condition_unless_somebody_waits(handle: Handle[str]) -> None:
     """A handle that nobody looks at costs no Condition; a callback, or a wait, shows that somebody listens."""
     assert not handle.awaited
     handle.settle("done")
-    assert handle.result() == "done" and handle._made is None and not handle.awaited
+    assert handle.result() == "done" and not handle.awaited
     handle.add_done_callback(lambda _: None)
     assert handle.awaited
 
@@ -329,9 +331,10 @@ def test_in_a_forked_child(handle: Handle[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def save_handle(host: FakeHost, record: Record | None = None) -> SaveHandle[str]:
-    given = dict.fromkeys(["port", "backend", "facts", "binding", "policy", "on_failure", "context", "delivery"])
-    record = Record("Basket") if record is None else record
-    return SaveHandle(host, work=None, model="model", verb=Verb.SAVE, record=record, timeout=1.0, **given)  # type: ignore[arg-type]
+    facts = SimpleNamespace(record=Record("Basket") if record is None else record)
+    binding: Any = SimpleNamespace(binding=Binding())
+    nothing: Any = None
+    return SaveHandle(host, nothing, "model", Verb.SAVE, nothing, nothing, facts, binding, 1.0, nothing, nothing)
 
 
 @pytest.mark.parametrize("state", SaveState)

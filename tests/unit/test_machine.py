@@ -34,6 +34,7 @@ class FakeSave:
         self.due = self.doubted = self.fronted = self.open = False
         self.pace: Any = None
         self.riders: Any = ()
+        self.company: Any = None
 
 
 class Rig:

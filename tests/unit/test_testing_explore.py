@@ -483,6 +483,9 @@ def early_start(monkeypatch: pytest.MonkeyPatch) -> None:
         return waiting[0] if waiting and not chain.paused else None
 
     monkeypatch.setattr(Chain, "startable", startable)
+    monkeypatch.setattr(  # in two steps, of which the second looks who may start
+        Machine, "enter", lambda self, key, lane, save: (self.reserve(key, lane, save), self.fill(save))[1]
+    )
 
 
 def another_key_for_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

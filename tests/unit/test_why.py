@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import Coalesce, Dispatcher, Lane, OnFailure, Outcome, Rejected, RetryPolicy, Unavailable
+from chained_models import CallChain, Coalesce, Dispatcher, Lane, OnFailure, Outcome, Rejected, RetryPolicy, Unavailable
 from chained_models._why import DEPTH, _Until
 
 from ..contract.scripted import PATIENCE, Basket, Inline, RunningLoop, Threads, World
@@ -151,18 +151,16 @@ def test_while_receivers_are_told() -> None:
 
 def test_while_its_snapshot_is_taken() -> None:
     """It has its place, and nothing else."""
-    world = Inline()
-    basket = world.bind()(id=7)
+    calls: CallChain = CallChain(print, dispatcher=Dispatcher("inline"))
     said: list[Any] = []
 
     class Slow:
         def __deepcopy__(self, memo: Any) -> Any:
-            said.append(basket.chain.why_waiting)
+            said.append(calls.why_waiting)
             return self
 
-    basket.name = Slow()  # type: ignore[assignment]
-    basket.save()
-    assert said[0] == "save 1 of Bound 7 is being prepared: its snapshot is not taken yet"
+    calls.add(Slow())
+    assert said == ["call 1 is being prepared: its snapshot is not taken yet"]
 
 
 def test_of_another_dispatcher() -> None:

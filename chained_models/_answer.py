@@ -14,7 +14,7 @@ from ._record import Verb
 from ._snapshot import MISSING, Snapshot, carried, same
 from .binding import Bound, as_identity
 from .handle import SaveHandle
-from .operation import Answer, Method
+from .operation import Answer, Method, Operation
 from .policies import Outcome
 
 __all__ = [
@@ -57,13 +57,28 @@ def understand(save: SaveHandle[Any], answer: Answer) -> None:
     if save.verb is Verb.DELETE:
         answer.identity = None
         return
-    if answer.values is None and answer.identity is None:  # "accepted, nothing new"
-        operation = save.operation
-        answer.identity = operation.identity if operation is not None and operation.method is Method.CREATE else None
+    operation = save.operation
+    if answer.identity is None and operation is not None and (answer.values is None or _is_echo(save, operation, answer)):
+        # "Accepted, nothing new." An echo is not even loaded: what a validator would make of it is not what is stored.
+        answer.identity = operation.identity if operation.method is Method.CREATE else None
         return
     values = fitting(save, answer)
     if values is not None:
         save.understood = values
+
+
+def _is_echo(save: SaveHandle[Any], operation: Operation, answer: Answer) -> bool:
+    """Whether the answer repeats what was sent, and says nothing else."""
+    values = answer.values
+    if type(values) is not dict or not save.binding.plainly_named:
+        return False
+    if operation.method is not Method.UPDATE and operation.method is not Method.CREATE:
+        return False
+    sent = operation.values.get
+    for name, value in values.items():
+        if value is not (was := sent(name, MISSING)) and not same(value, was):
+            return False
+    return True
 
 
 def fitting(save: SaveHandle[Any], answer: Answer) -> Mapping[str, Any] | None:
@@ -288,15 +303,21 @@ def _merge_answer(save: SaveHandle[Any]) -> Merged:
         facts.failed = {}
     if overtaken is not None:
         overtaken.moves = (*overtaken.moves, (about, {**about, **answered}))
-    return _give(save, about, understood, {**sent, **answered})
+    return _give(save, about, understood, {**sent, **answered}, answered)
 
 
-def _give(save: SaveHandle[Any], about: Snapshot, understood: Mapping[str, Any], stored: Snapshot) -> Merged:
+def _give(
+    save: SaveHandle[Any],
+    about: Snapshot,
+    understood: Mapping[str, Any],
+    stored: Snapshot,
+    plain: Snapshot | None = None,
+) -> Merged:
     """Give the object what was answered: now, or when the thread that works with it comes along."""
     facts, adapter, discard, seq = save.facts, save.binding.adapter, save.discard, save.seq
 
     def assign(model: Any) -> Merged:
-        merged = assign_answer(adapter, model, about, understood, discard=discard)
+        merged = assign_answer(adapter, model, about, understood, plain, discard=discard)
         if adapter.origin(model) is not None and save.port.is_home(model):  # its library keeps an account of its own
             adapter.stored(model, [name for name, value in stored.items() if same(adapter.peek(model, name), value)])
             if (origin := adapter.origin(model)) is not None:

@@ -185,7 +185,13 @@ class Merged:
 
 
 def assign_answer(
-    adapter: Adapter, model: Any, about: Snapshot, answer: Mapping[str, Any], *, discard: bool = False
+    adapter: Adapter,
+    model: Any,
+    about: Snapshot,
+    answer: Mapping[str, Any],
+    plain: Snapshot | None = None,
+    *,
+    discard: bool = False,
 ) -> Merged:
     """Give `model` the answer's values, where the user has not changed what they are about.
 
@@ -194,13 +200,14 @@ def assign_answer(
         model: The live object.
         about: The plain value that the answer is about, for each name.
         answer: Typed values.
+        plain: The same as plain values, if they are known already.
         discard: Take all, whatever the user has changed.
     """
     merged = Merged()
     for name, value in answer.items():
         live = adapter.peek(model, name)
-        plain = adapter.plain(type(model), name, value)
-        if same(live, plain):
+        now = adapter.plain(type(model), name, value) if plain is None else plain[name]
+        if live is now or same(live, now):
             continue  # Assigning an equal value would mark it as changed, and cut what else refers to it.
         untouched = same(live, about.get(name, MISSING))
         taken = discard or untouched
@@ -212,7 +219,7 @@ def assign_answer(
         if taken:
             merged.taken += (name,)
             if untouched:  # else it undoes an edit, which saves in front carry, and so is one itself
-                merged.moved += ((name, live, plain),)
+                merged.moved += ((name, live, now),)
         else:
             merged.kept += (name,)
     return merged
@@ -226,6 +233,8 @@ def became(values: Snapshot, about: Snapshot, answered: Snapshot) -> Snapshot:
     moved = {
         name: value
         for name, value in answered.items()
-        if same(was := values.get(name, MISSING), about.get(name, MISSING)) and not same(was, value)
+        if (was := values.get(name, MISSING)) is not value
+        and same(was, about.get(name, MISSING))
+        and not same(was, value)
     }
     return {**values, **moved} if moved else values

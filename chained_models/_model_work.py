@@ -50,7 +50,7 @@ class ModelWork(Records):
         """Whether nothing is to be assigned, and nothing waits that is to be moved."""
         operation = save.operation
         return (
-            answer.values is None
+            not save.understood
             and operation is not None
             and operation.values is save.snapshot  # nothing was filled in that the object does not have
             and (save.verb is Verb.SAVE or save.verb is Verb.PATCH)

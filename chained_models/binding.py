@@ -164,6 +164,8 @@ class Bound:
     server_given: bool
     versioned: bool
     """Whether the kind of model itself keeps a version, which an update must carry."""
+    plainly_named: bool
+    """Whether each name in an answer can only mean the field of that name."""
 
     def identity_of(self, model: Any) -> Any:
         """The identity that `model` holds now: a value, a tuple if composite, None if any part of it is missing.
@@ -266,7 +268,8 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
         check(registered, resource)
     guarantee_of(backend, model_type)  # a backend that says nonsense says it now
     versioned = adapter.version_name(model_type) is not None
-    return Bound(binding, resource, adapter, registered, server_given, versioned)
+    plainly_named = adapter.plainly_named(model_type)
+    return Bound(binding, resource, adapter, registered, server_given, versioned, plainly_named)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

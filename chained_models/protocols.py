@@ -117,6 +117,10 @@ class Adapter(Protocol):
         """
         ...
 
+    def plainly_named(self, model_type: type) -> bool:
+        """Whether each name in an answer can only mean the field of that name: there are no aliases."""
+        ...
+
     def attached(self, model: Any) -> bool:
         """Whether only the thread that works with the model may assign to it (it sits in a Session)."""
         ...

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
+import copy
 import datetime as dt
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ._plain import LEAVES
+from ._fields import LEAVES
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
@@ -41,7 +41,7 @@ def plain_view(value: Any) -> Any:
 
 def plain_copy(value: Any) -> Any:
     """A deep copy that reports to no Session."""
-    return value if constant(value) else deepcopy(plain_view(value))
+    return value if constant(value) else copy.deepcopy(plain_view(value))
 
 
 def json_value(value: Any) -> Any:

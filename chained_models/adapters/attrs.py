@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .._snapshot import MISSING
-from ._plain import copied
+from ._copying import copied
 from .dataclass import DataclassAdapter
 
 __all__ = ["ADAPTER", "AttrsAdapter"]
@@ -40,10 +40,11 @@ class AttrsAdapter(DataclassAdapter):
             return super().snapshot(model)
         _validate(model)
         snapshot, met = copied(type(model), self.values(model))
-        for objects in met.values():
-            for each, _ in objects:
-                if self.accepts(type(each)):
-                    _validate(each)
+        for groups in met.values():
+            for group in groups:
+                if self.accepts(group.kind):
+                    for each in group.values:
+                        _validate(each)
         return snapshot
 
 

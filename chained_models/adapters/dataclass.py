@@ -18,10 +18,12 @@ import typing
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ..exceptions import MissingExtra
-from ._plain import PlainAdapter, Typer, is_json
+from ._copying import Typer, is_json
+from ._fields import Layout, layout_of
+from ._plain import PlainAdapter
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -36,7 +38,7 @@ class DataclassAdapter(PlainAdapter):
         return dataclasses.is_dataclass(model_type)
 
     def fields(self, model_type: type) -> tuple[str, ...]:
-        return tuple(field.name for field in dataclasses.fields(model_type))
+        return cast("Layout", layout_of(model_type)).names
 
     def server_given(self, model_type: type, names: tuple[str, ...]) -> bool:
         declared = {field.name: field for field in dataclasses.fields(model_type)}
@@ -47,7 +49,7 @@ class DataclassAdapter(PlainAdapter):
 
     def load(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
         hints = _hints(model_type)
-        typed = Typer()(self.named(model_type, values))
+        typed = Typer().walk(self.named(model_type, values))
         return {name: _structure(value, hints.get(name, Any)) for name, value in typed.items()}
 
     def named(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._snapshot import MISSING, Missing
 from ..exceptions import AttachedInstance, SnapshotError
 from ..protocols import Origin
 from ._column_values import constant, fitted, json_value, plain_copy, plain_view
+from ._fields import LEAVES
 
 if TYPE_CHECKING:
-    from sqlalchemy import Column, ColumnElement
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstanceState, Mapper, Session
 
 __all__ = ["ADAPTER", "MappedAdapter"]
@@ -35,11 +36,10 @@ class MappedAdapter:
         return inspect is not None and getattr(inspect(model_type, raiseerr=False), "is_mapper", False)
 
     def fields(self, model_type: type) -> tuple[str, ...]:
-        return tuple(_columns(_mapper(model_type)))
+        return _shape_of(_mapper(model_type)).names
 
     def identity_fields(self, model_type: type) -> tuple[str, ...]:
-        mapper = _mapper(model_type)
-        return tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        return _shape_of(_mapper(model_type)).identity
 
     def server_given(self, model_type: type, names: tuple[str, ...]) -> bool:
         """A single column that gets its value when the row is inserted, be it from the database or a Python default."""
@@ -57,33 +57,36 @@ class MappedAdapter:
             SnapshotError: A value cannot be copied, or is expired and there is no Session that could load it at once.
         """
         state = _state(model)
-        _refuse_unfinished(model, state)
-        columns = _columns(state.mapper)
-        _load_expired(state, columns)
+        names = _shape_of(state.mapper).names
+        if state.session_id is not None:
+            _refuse_unfinished(model, state)
+        if state.expired_attributes:
+            _load_expired(state, names)
         values = state.dict
-        taken = {}
-        for name in columns:
-            if name in values:
-                value = values[name]
-                if hasattr(value, "__clause_element__") or hasattr(value, "_annotations"):
-                    raise SnapshotError(f"{type(model).__qualname__}.{name} is an SQL expression; set a plain value")
-                try:
-                    taken[name] = plain_copy(value)
-                except Exception as error:
-                    raise SnapshotError(
-                        f"{type(model).__qualname__}.{name} cannot be copied ({type(error).__name__})"
-                    ) from error
+        taken = {name: values[name] for name in names if name in values}
+        if LEAVES.issuperset(map(type, taken.values())):
+            return taken
+        for name, value in taken.items():
+            if hasattr(value, "__clause_element__") or hasattr(value, "_annotations"):
+                raise SnapshotError(f"{type(model).__qualname__}.{name} is an SQL expression; set a plain value")
+            try:
+                taken[name] = plain_copy(value)
+            except Exception as error:
+                raise SnapshotError(
+                    f"{type(model).__qualname__}.{name} cannot be copied ({type(error).__name__})"
+                ) from error
         return taken
 
     def peek(self, model: Any, name: str) -> Any | Missing:
         state = _state(model)
         value = state.dict.get(name, MISSING)
         if value is MISSING and state.identity is not None:  # expired: the identity is known all the same
-            value = dict(zip(self.identity_fields(type(model)), state.identity, strict=True)).get(name, MISSING)
-        return plain_view(value)
+            identity = zip(_shape_of(state.mapper).identity, state.identity, strict=True)
+            value = dict(identity).get(name, MISSING)
+        return value if type(value) in LEAVES else plain_view(value)
 
     def load(self, model_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
-        columns, given = _columns(_mapper(model_type)), _names_by_alias(model_type)
+        columns, given = _shape_of(_mapper(model_type)).columns, _names_by_alias(model_type)
         loaded = {}
         for key, value in values.items():
             name = given.get(key, key)
@@ -134,13 +137,14 @@ class MappedAdapter:
         state = _state(model)
         if not state.has_identity:
             return Origin(base=None, stored=False)
-        known = {name: _committed(state, name) for name in _columns(state.mapper)}
-        version = known.get(_version_name(state.mapper) or "", MISSING)
-        return Origin(
-            base={name: value for name, value in known.items() if value is not MISSING and constant(value)},
-            stored=True,
-            version=None if version is MISSING else version,
-        )
+        shape, values, changed = _shape_of(state.mapper), state.dict, state.committed_state
+        known = {name: values[name] for name in shape.names if name in values}
+        if changed:
+            known |= {name: _committed(state, name) for name in changed if name in shape.columns}
+        version = known.get(shape.version or "", MISSING)
+        if not LEAVES.issuperset(map(type, known.values())):
+            known = {name: value for name, value in known.items() if value is not MISSING and constant(value)}
+        return Origin(base=known, stored=True, version=None if version is MISSING else version)
 
     def edit(self, model: Any, name: str, value: Any) -> None:
         if not hasattr(type(model), name):
@@ -148,10 +152,14 @@ class MappedAdapter:
         setattr(model, name, value)
 
     def version_name(self, model_type: type) -> str | None:
-        return _version_name(_mapper(model_type))
+        return _shape_of(_mapper(model_type)).version
+
+    def plainly_named(self, model_type: type) -> bool:
+        return not hasattr(model_type, "__pydantic_fields__")  # SQLModel's may have aliases
 
     def attached(self, model: Any) -> bool:
-        return _state(model).session is not None
+        state = _state(model)
+        return state.session_id is not None and state.session is not None
 
     def stored(self, model: Any, names: Iterable[str]) -> None:
         """What is stored is no longer a change that a Session would write; a new object becomes a detached one.
@@ -164,13 +172,14 @@ class MappedAdapter:
         state = _state(model)
         if state.pending or state.deleted:
             return  # added to a Session, or deleted in one, while the save was on its way: now that is in charge
-        columns, values = _columns(state.mapper), state.dict
-        settled = {name for name in (*names, _version_name(state.mapper)) if name in columns and name in values}
+        shape, values = _shape_of(state.mapper), state.dict
+        columns = shape.columns
+        settled = {name for name in (*names, shape.version) if name in columns and name in values}
         if state.has_identity:
             for name in settled:
                 attributes.set_committed_value(model, name, values[name])
-        elif all(values.get(name) is not None for name in self.identity_fields(type(model))):
-            edited = values.keys() & columns.keys() - settled - set(self.identity_fields(type(model)))
+        elif all(values.get(name) is not None for name in shape.identity):
+            edited = values.keys() & columns.keys() - settled - set(shape.identity)
             make_transient_to_detached(model)
             for name in edited:
                 attributes.flag_modified(model, name)
@@ -178,31 +187,69 @@ class MappedAdapter:
             state.expired_attributes.difference_update(columns)
 
 
-ADAPTER = MappedAdapter()
+ADAPTER: Final = MappedAdapter()
+
+_SHAPE: Final = "chained_models"
+# Where SQLAlchemy finds these itself, unless its instrumentation was replaced. Its `inspect` says the same in ten times
+# the time, and is asked where nothing is found here.
+_STATE: Final = "_sa_instance_state"
+_MANAGER: Final = "_sa_class_manager"
+
+
+class _Shape:
+    """What is worked out once for a mapper, as long as it maps what it does now.
+
+    Attributes:
+        attributes: The mapper's own list of what stands for columns; it makes a new one when it is given another column.
+        columns: Those that stand for a column of a table, with that column, in order of the mapping.
+        names: Their names.
+        identity: The names of the primary key.
+        version: The name of the version column, or None.
+    """
+
+    __slots__ = ("attributes", "columns", "identity", "names", "version")
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        from sqlalchemy import Column
+
+        self.attributes = mapper.column_attrs
+        self.columns = {
+            attribute.key: column
+            for attribute in self.attributes
+            if isinstance(column := attribute.columns[0], Column)  # not a column_property over an SQL expression
+        }
+        self.names = tuple(self.columns)
+        self.identity = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        version = mapper.version_id_col
+        self.version = None if version is None else mapper.get_property_by_column(version).key
+
+
+def _shape_of(mapper: Mapper[Any]) -> _Shape:
+    # In the dictionary for other people's notes, which goes when the mapping goes.
+    notes = mapper.class_manager.info
+    shape: _Shape | None = notes.get(_SHAPE)
+    if shape is None or shape.attributes is not mapper.column_attrs:
+        shape = notes[_SHAPE] = _Shape(mapper)
+    return shape
 
 
 def _mapper(model_type: type) -> Mapper[Any]:
+    manager = model_type.__dict__.get(_MANAGER)
+    if manager is not None:
+        mapper: Mapper[Any] = manager.mapper
+        return mapper
     from sqlalchemy import inspect
 
     return inspect(model_type)
 
 
 def _state(model: Any) -> InstanceState[Any]:
+    state: InstanceState[Any] | None = getattr(model, _STATE, None)
+    if state is not None:
+        return state
     from sqlalchemy import inspect
 
-    state: InstanceState[Any] = inspect(model)
-    return state
-
-
-def _columns(mapper: Mapper[Any]) -> dict[str, Column[Any]]:
-    """The attributes that stand for a column of a table, with that column, in order of the mapping."""
-    from sqlalchemy import Column
-
-    return {
-        attribute.key: column
-        for attribute in mapper.column_attrs
-        if isinstance(column := attribute.columns[0], Column)  # not a column_property over an SQL expression
-    }
+    return cast("InstanceState[Any]", inspect(model))
 
 
 def _given_at_insert(column: ColumnElement[Any]) -> bool:
@@ -213,11 +260,6 @@ def _given_at_insert(column: ColumnElement[Any]) -> bool:
         or column.server_default is not None
         or column is getattr(column.table, "autoincrement_column", None)
     )
-
-
-def _version_name(mapper: Mapper[Any]) -> str | None:
-    column = mapper.version_id_col
-    return None if column is None else mapper.get_property_by_column(column).key
 
 
 def _names_by_alias(model_type: type) -> dict[str, str]:
@@ -232,7 +274,9 @@ def _names_by_alias(model_type: type) -> dict[str, str]:
 
 def _committed(state: InstanceState[Any], name: str) -> Any | Missing:
     """The value as last loaded or flushed, without I/O."""
-    history = state.attrs[name].history
+    from sqlalchemy.orm import AttributeState
+
+    history = AttributeState(state, name).history
     known = (*(history.unchanged or ()), *(history.deleted or ()))
     return known[0] if known else MISSING
 

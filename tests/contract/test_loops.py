@@ -800,7 +800,9 @@ def test_an_interrupt_where_the_target_is_gone_leaves_all_others_free(driver: st
         with contextlib.suppress(KeyboardInterrupt):
             backend.lane.resume()
         assert [handle.exception(PATIENCE) for handle in handles] == [None, None]
-        dispatcher.flush(PATIENCE)  # or the worker, still at its last calls, would make ours, too
+        dispatcher.flush(PATIENCE)
+        for worker in [one for one in threading.enumerate() if one.name == "chained-models-worker"]:
+            worker.join(PATIENCE)  # or it would, still at its last calls, make ours, too
         basket.chain.pause()
         handles = [basket.save() for _ in range(3)]
         with pytest.raises(KeyboardInterrupt):

@@ -21,7 +21,7 @@ import pytest
 
 from chained_models._snapshot import MISSING, same
 from chained_models.adapters import dataclass as module
-from chained_models.adapters._plain import FieldsOf
+from chained_models.adapters._fields import FieldsOf
 from chained_models.adapters.dataclass import ADAPTER
 from chained_models.exceptions import MissingExtra, SnapshotError
 

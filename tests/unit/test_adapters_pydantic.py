@@ -49,7 +49,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import core_schema
 
 from chained_models._snapshot import MISSING, same
-from chained_models.adapters._plain import FieldsOf
+from chained_models.adapters._fields import FieldsOf
 from chained_models.adapters.pydantic import ADAPTER
 from chained_models.exceptions import MaskedSecret, SnapshotError, UnsupportedModel
 

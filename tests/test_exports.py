@@ -126,7 +126,7 @@ def test_every_exception_is_in_the_tree_on_top_of_its_module() -> None:
 @pytest.mark.parametrize("program", ["import chained_models", "from chained_models import *"])
 def test_nothing_heavy_is_imported_with_the_package(program: str) -> None:
     """Neither an optional library, nor asyncio, before it is used; also if every name is asked for."""
-    heavy = {"requests", "sqlalchemy", "asyncio", "pydantic", "attrs", "attr", "cattrs", "rich", "urllib3"}
+    heavy = {"requests", "sqlalchemy", "asyncio", "pydantic", "attrs", "attr", "cattrs", "rich", "urllib3", "aiohttp"}
     assert printed_by(f"{program}\nimport sys; print(sorted({heavy!r} & set(sys.modules)))") == "[]\n"
 
 
@@ -142,6 +142,11 @@ def test_importing_the_package_imports_next_to_nothing() -> None:
     ("library", "program", "extra"),
     [
         ("requests", "from chained_models.backends.rest import RestBackend; RestBackend('http://x.example')", "rest"),
+        (
+            "aiohttp",
+            "from chained_models.backends.aiohttp import AiohttpBackend; AiohttpBackend('http://x.example')",
+            "aiohttp",
+        ),
         ("sqlalchemy", "import chained_models.backends.sqlalchemy", "sqlalchemy"),
         ("rich", "from chained_models.demo.run import run; run()", "cli"),
     ],

@@ -59,5 +59,13 @@ def test_the_installed_package_knows_itself() -> None:
     """Name, licence, extras; and the file that marks it as typed is beside it."""
     about = metadata("chained-models")
     assert about["License-Expression"] == "MIT"
-    assert set(about.get_all("Provides-Extra") or ()) == {"rest", "sqlalchemy", "asyncio", "cli", "all", "dev"}
+    assert set(about.get_all("Provides-Extra") or ()) == {
+        "rest",
+        "aiohttp",
+        "sqlalchemy",
+        "asyncio",
+        "cli",
+        "all",
+        "dev",
+    }
     assert Path(chained_models.__file__).with_name("py.typed").exists()

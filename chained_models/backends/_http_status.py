@@ -15,11 +15,11 @@ _UNAVAILABLE = frozenset({408, 429, 503})
 _FINAL = frozenset({501, 505})
 
 REMEDIES = {
-    202: "the server has only taken note of it; if that is enough, say so with RestBackend(accept_202=True)",
-    400: "if it is the Idempotency-Key that it does not understand, try RestBackend(key_style='quoted')",
-    428: "the server wants a condition; give RestBackend(conditional=True), and refresh() what was loaded without a version",
+    202: "the server has only taken note of it; if that is enough, say so with {backend}(accept_202=True)",
+    400: "if it is the Idempotency-Key that it does not understand, try {backend}(key_style='quoted')",
+    428: "the server wants a condition; give {backend}(conditional=True), and refresh() what was loaded without a version",
 }
-"""What the caller can do about a status."""
+"""What the caller can do about a status, at the backend whose name is put in."""
 
 
 def failure(status: int, method: Method) -> type[BackendError] | None:

@@ -44,7 +44,10 @@ class Reply:
     @property
     def says_json(self) -> bool:
         """Whether the content type is that of JSON, or not given."""
-        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        kind = self.headers.get("Content-Type", "")
+        if kind == "application/json":
+            return True
+        kind = kind.partition(";")[0].strip().lower()
         return kind in ("", "application/json", "text/json") or (
             kind.startswith("application/") and kind.endswith("+json")
         )
@@ -57,7 +60,7 @@ def read_json(body: bytes) -> Any:
         Unreadable: It is broken, nested too deeply, or holds NaN, an infinity or a number of absurd length.
     """
     try:
-        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        value = _decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         problem = "its JSON is nested too deeply"
     except ValueError:
@@ -79,6 +82,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number that is too large")
     return number
+
+
+# Made once: json.loads() would make one for each answer.
+_decode = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode
 
 
 def _too_deep(value: Any, body: bytes) -> bool:

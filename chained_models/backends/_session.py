@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import threading
 import weakref
@@ -17,8 +16,9 @@ from urllib3 import connection, connectionpool
 
 from ..exceptions import InvalidOption
 from ._deadline import Attempt
+from ._response import Response
 
-__all__ = ["Sessions"]
+__all__ = ["OwnSession", "Sessions"]
 
 
 class _WhileTimeLeft(list[Any]):
@@ -38,43 +38,12 @@ class _WhileTimeLeft(list[Any]):
         return super().__iter__()
 
 
-class _Response(http.client.HTTPResponse):
-    """An answer whose headers have an end.
-
-    To http.client, the end of the connection is as good: an answer that was cut there would pass for one without an identity
-    and without a version.
-    """
-
-    def begin(self) -> None:
-        fp: Any = self.fp
-        lines: Any = _Lines(fp)
-        self.fp = lines
-        try:
-            super().begin()
-        finally:
-            self.fp = fp
-        if not lines.last:
-            raise http.client.IncompleteRead(b"")
-
-
-class _Lines:
-    """Reads lines, and remembers the last one."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.last = b""
-
-    def readline(self, limit: int) -> bytes:
-        self.last = self._inner.readline(limit)
-        return self.last
-
-
 class _Reporting:
     """Mixed into a connection: tells the attempt of this thread which socket it uses, and when the first byte goes."""
 
     sock: Any
     socket_options: Any
-    response_class: Any = _Response
+    response_class: Any = Response
 
     def _new_conn(self) -> Any:
         attempt = Attempt.current()
@@ -138,6 +107,43 @@ class _Adapter(HTTPAdapter):
         _report(manager)
         return manager
 
+    def pool(self, place: str) -> Any:
+        """The connections to a scheme, host and port, with the certificates that requests would use."""
+        request = requests.PreparedRequest()
+        request.url = place
+        pool = self.get_connection_with_tls_context(request, True)
+        self.cert_verify(pool, place, True, None)  # type: ignore[no-untyped-call]
+        return pool
+
+
+class OwnSession(requests.Session):
+    """A session of one thread, that nobody else can reach: nothing about it is other than we made it.
+
+    Attributes:
+        usual: The headers of all its requests.
+    """
+
+    def __init__(self, trust_env: bool) -> None:
+        super().__init__()
+        self.trust_env = trust_env
+        # What one thread's session was told by a cookie, another one would not send.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        self._adapter = _Adapter(pool_connections=2, pool_maxsize=1, max_retries=0)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, self._adapter)
+        self.usual: dict[str, Any] = dict(self.headers)
+        self._last: tuple[str, Any] = ("", None)
+
+    def pool(self, place: str) -> Any:
+        """Its connections to a place, for requests that need nothing of what requests does.
+
+        Args:
+            place: Scheme, host and port, as a URL.
+        """
+        if self._last[0] != place:
+            self._last = (place, self._adapter.pool(place))
+        return self._last[1]
+
 
 class Sessions:
     """A requests.Session for each thread: its maintainers do not call a shared one safe.
@@ -149,7 +155,7 @@ class Sessions:
 
     def __init__(self, given: Any, *, trust_env: bool) -> None:
         self._shared: Any = None
-        self._make: Callable[[], Any] = lambda: _own_session(trust_env)
+        self._make: Callable[[], Any] = lambda: OwnSession(trust_env)
         # A Session has no __call__; the class has both, and is a factory.
         if callable(given) and (isinstance(given, type) or not hasattr(given, "request")):
             self._make = given
@@ -208,16 +214,6 @@ def _close(session: Any, process: int) -> None:
                         if (pool := manager.pools.get(key)) is not None:
                             pool.close()
     session.close()
-
-
-def _own_session(trust_env: bool) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = trust_env
-    # What one thread's session was told by a cookie, another one would not send.
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(pool_connections=2, pool_maxsize=1, max_retries=0))
-    return session
 
 
 def _watched(session: Any) -> Any:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-import inspect
+import http.client
+import re
 import socket
 import ssl
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 import requests
 from requests import exceptions as failed
-from requests.auth import AuthBase
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3 import Retry
 from urllib3 import exceptions as low
 
-from ..exceptions import BackendError, InDoubt, InvalidOption, Rejected, Unavailable
+from ..exceptions import BackendError, InDoubt, Rejected, Unavailable
 from ._deadline import Attempt
-from ._header import checked_headers
+from ._header import merged
 from ._reply import Reply, Unreadable
-from ._session import Sessions
+from ._scrub import causes
+from ._session import OwnSession, Sessions
 
-__all__ = ["Sessions", "as_sent", "check_auth", "credentials", "failure", "scrub", "send"]
+__all__ = ["Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send"]
+
+auth_objects: tuple[type, ...] = (AuthBase,)
+auth_words = "an auth object of requests"
 
 _CHUNK = 16 * 1024
 """Bytes read at once. Small, because an old urllib3 unpacks each piece whole: a thousandfold, in a gzip bomb."""
+
+_NEVER = Retry(False, redirect=False)
+"""Neither again nor elsewhere. Made once: urllib3 would make one for each request."""
+
+_STEADY = re.compile(r"(?:[A-Za-z0-9_~-]+(?:/(?!$)|/?$))*")
+"""Paths of which requests changes nothing, however it reads them: no dots, no escapes, no empty segments."""
 
 
 @lru_cache(maxsize=64)
@@ -42,6 +55,8 @@ def as_sent(base_url: str, path: str) -> str:
         Rejected: It would lead to another place than was meant.
     """
     expected = f"{_prepared(base_url + '/')}{path}"
+    if _STEADY.fullmatch(path) is not None:
+        return expected
     request = requests.PreparedRequest()
     request.prepare_url(expected, None)
     if request.url != expected or "?" in path or "#" in path:
@@ -49,42 +64,28 @@ def as_sent(base_url: str, path: str) -> str:
     return expected
 
 
-def check_auth(auth: Any) -> None:
-    """Whether `auth` is of a kind that :func:`credentials` understands.
-
-    Raises:
-        InvalidOption: It is not.
-    """
-    if auth is None or isinstance(auth, AuthBase) or (isinstance(auth, tuple) and len(auth) == 2):
-        return
-    problem = "an auth object of requests, a (name, password) pair, or a callable that gives a token or headers"
-    if not callable(auth):
-        raise InvalidOption(f"RestBackend(auth=...): {problem}")
-    try:
-        inspect.signature(auth).bind()
-    except TypeError:
-        raise InvalidOption(f"RestBackend(auth=...): {problem}; the callable takes no arguments") from None
-    except ValueError:  # no signature to look at: built in
-        return
-
-
-def credentials(auth: Any) -> Any:
-    """What to give requests as `auth` for one attempt: a callable is asked anew each time."""
-    if auth is None or isinstance(auth, AuthBase | tuple):
-        return auth
-    given = auth()
-    if given is None or isinstance(given, AuthBase | tuple):
-        return given
-    if isinstance(given, str):
-        given = {"Authorization": f"Bearer {given}"}
-    headers = checked_headers(given)
-
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(headers)
-        return request
+class _Signed(AuthBase):
+    """Headers that sign a request, in the form in which requests knows credentials."""
 
     # Not simply among the headers: where requests sees no auth, it takes one from netrc, and that would win.
-    return sign
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+
+    def __call__(self, request: Any) -> Any:
+        request.headers.update(self.headers)
+        return request
+
+
+def _signature(auth: Any) -> Mapping[str, str] | None:
+    """The headers that `auth` would add; None if it may do more than that."""
+    if auth is None:
+        return {}
+    if isinstance(auth, tuple) and len(auth) == 2:
+        auth = HTTPBasicAuth(*auth)
+    if type(auth) is HTTPBasicAuth:
+        signed: Any = _Signed({})
+        auth = auth(signed).headers
+    return auth if isinstance(auth, dict) else None
 
 
 def send(
@@ -106,6 +107,10 @@ def send(
         Unreadable: The answer began, and did not end as it should.
         Exception: Anything else; :func:`failure` says what it means.
     """
+    if isinstance(session, OwnSession) and not session.trust_env and _nobody_in_between():
+        signature = _signature(auth)
+        if signature is not None:
+            return _straight(session, attempt, verb, url, merged([session.usual, headers, signature]), body, max_bytes)
 
     def stay(response: requests.Response, **_: Any) -> None:
         # Even when told not to follow a redirect, requests reads its body whole and builds the next request. Without a
@@ -119,7 +124,7 @@ def send(
         url,
         data=body,
         headers=headers,
-        auth=auth,
+        auth=_Signed(auth) if isinstance(auth, dict) else auth,
         timeout=max(attempt.remaining(), 0.001),
         allow_redirects=False,
         stream=True,
@@ -128,26 +133,66 @@ def send(
     try:
         status = int(response.status_code)
         # The status of a failure says all we want to know, and its body might never end.
-        read = _body(response, attempt, max_bytes) if 200 <= status < 300 else b""
+        read = (
+            _body(response.headers, response.iter_content(_CHUNK), attempt, max_bytes) if 200 <= status < 300 else b""
+        )
         return Reply(status, response.headers, read)
     finally:
         response.close()
 
 
-def _body(response: requests.Response, attempt: Attempt, max_bytes: int) -> bytes:
-    announced = response.headers.get("Content-Length", "")
+def _straight(
+    session: OwnSession,
+    attempt: Attempt,
+    verb: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes | None,
+    max_bytes: int,
+) -> Reply:
+    """The same by urllib3 itself: what requests adds to a plain request is nothing but its price."""
+    if body is None and verb != "GET":
+        headers["Content-Length"] = "0"  # as requests does
+    begin = url.index("/", url.index("://") + 3)
+    response = session.pool(url[:begin]).urlopen(
+        verb,
+        url[begin:],
+        body=body,
+        headers=headers,
+        retries=_NEVER,
+        redirect=False,
+        assert_same_host=False,
+        timeout=max(attempt.remaining(), 0.001),
+        preload_content=False,
+    )
+    try:
+        status = response.status
+        if 300 <= status < 400:
+            attempt.location = response.headers.get("Location")
+        # Told to unpack once more: of chunks urllib3 does not without.
+        read = (
+            _body(response.headers, response.stream(_CHUNK, True), attempt, max_bytes) if 200 <= status < 300 else b""
+        )
+        return Reply(status, response.headers, read)
+    finally:
+        response.close()
+        response.release_conn()
+
+
+def _body(headers: Mapping[str, str], chunks: Iterable[bytes], attempt: Attempt, max_bytes: int) -> bytes:
+    announced = headers.get("Content-Length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > max_bytes:
         raise Unreadable("it is larger than max_answer_bytes")
     body = bytearray()
     broken: str | None = None
     try:
-        for chunk in response.iter_content(_CHUNK):
+        for chunk in chunks:
             body += chunk
             if len(body) > max_bytes:
                 raise Unreadable("it is larger than max_answer_bytes")
             if attempt.over:
                 break
-    except (requests.RequestException, low.HTTPError, OSError) as error:
+    except (requests.RequestException, low.HTTPError, http.client.HTTPException, OSError) as error:
         broken = type(error).__name__
     # First of all: a connection that we ended ourselves looks like an answer that is complete, if its end is the end.
     if attempt.over:
@@ -155,6 +200,31 @@ def _body(response: requests.Response, attempt: Attempt, max_bytes: int) -> byte
     if broken is not None:
         raise Unreadable(f"it broke off ({broken})")
     return bytes(body)
+
+
+_WAYS = (
+    (requests.Session, ("request", "prepare_request", "get_adapter", "send")),
+    (HTTPAdapter, ("send",)),
+)
+_untouched: list[Any] = []
+
+
+def _nobody_in_between() -> bool:
+    """Whether the way of a request through requests is its own.
+
+    Test doubles and tracers put themselves into it by replacing methods. They are to see our requests as well. Those in
+    urllib3 and below see them anyway.
+    """
+    methods = [getattr(kind, name) for kind, names in _WAYS for name in names]
+    if methods == _untouched:
+        return True
+    owners = [kind for kind, names in _WAYS for _ in names]
+    for kind, method in zip(owners, methods, strict=True):
+        # What was put in their place may call itself as they do, but comes from another module.
+        if type(method) is not FunctionType or method.__globals__ is not vars(sys.modules[kind.__module__]):
+            return False
+    _untouched[:] = methods
+    return True
 
 
 _NOT_BUILT = (
@@ -185,7 +255,7 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
     """
     if isinstance(error, Unreadable):
         return InDoubt, f"the answer cannot be used: {error}"
-    kinds = tuple(_causes(error))
+    kinds = tuple(causes(error))
     if attempt.connection is not None:
         not_sent = not attempt.sent
     else:
@@ -199,29 +269,3 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
         return Unavailable, "no connection"
     late = attempt.over or any(isinstance(kind, low.ReadTimeoutError | failed.ReadTimeout) for kind in kinds)
     return InDoubt, "no answer in time" if late else "the connection broke before there was an answer"
-
-
-def scrub(error: BaseException) -> None:
-    """Let go of what `error` leads to: the request, with its body and credentials, the answer, and the connection.
-
-    Errors are kept, with the handles of failed saves, and reported, with the local variables of each frame. The frames stay, but
-    they are emptied.
-    """
-    for one in _causes(error):
-        traceback.clear_frames(one.__traceback__)
-        for secret in ("request", "response"):
-            with suppress(Exception):  # it may be an exception of the user's, whose attributes do as they like
-                if getattr(one, secret, None) is not None:
-                    setattr(one, secret, None)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error`, and all that it was made from: requests and urllib3 hand exceptions on as arguments."""
-    seen: set[int] = set()
-    waiting: list[Any] = [error]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            waiting += [*one.args, getattr(one, "reason", None), one.__cause__]

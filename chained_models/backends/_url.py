@@ -24,6 +24,8 @@ _SEPARATORS = re.compile(r"[/\\]")
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # Control characters, lone surrogates, line and paragraph separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# What is one harmless segment as it stands, in which there is nothing to encode: nearly all identities.
+_WORD = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 # Sub-delimiters, ":" and "@" mean themselves in a path; a configured segment may use them, an identity may not.
 _PLAIN = "!$&'()*+,;=:@"
@@ -57,6 +59,8 @@ def segment(value: Any) -> str:
         text = str(value)
     else:
         raise UnsendableIdentity(f"a {type(value).__name__} cannot be part of a URL; an identity is a str, int or UUID")
+    if _WORD.fullmatch(text) is not None:
+        return text
     if not _harmless(text) or not _harmless(unquote(text)):
         raise UnsendableIdentity
     return quote(text, safe="")
@@ -90,19 +94,19 @@ def named_host(location: str | None) -> str:
     return f"the host {host[:253]}" if host is not None and plain else "another place"
 
 
-def checked_base_url(base_url: str) -> str:
-    """`base_url` without its last slash.
+def checked_base_url(base_url: str, backend: str = "RestBackend") -> str:
+    """`base_url` without its last slash; `backend` is the name of the class it was given to.
 
     Raises:
         InvalidOption: Not a plain http or https address. The text does not repeat it, for it may hold a password.
     """
-    problem = _base_url_problem(base_url)
+    problem = _base_url_problem(base_url, backend)
     if problem:
-        raise InvalidOption(f"RestBackend(base_url=...): {problem}")
+        raise InvalidOption(f"{backend}(base_url=...): {problem}")
     return base_url.rstrip("/")
 
 
-def _base_url_problem(base_url: Any) -> str | None:
+def _base_url_problem(base_url: Any, backend: str) -> str | None:
     if not isinstance(base_url, str):
         return "a text is needed"
     if not base_url.isascii() or any(not char.isprintable() or char in ' \\"<>^`{|}' for char in base_url):
@@ -117,7 +121,7 @@ def _base_url_problem(base_url: Any) -> str | None:
     if parts.scheme not in ("http", "https"):
         return "it starts with http:// or https://"
     if "@" in parts.netloc:
-        return "no user name and password; give RestBackend(auth=(name, password))"
+        return f"no user name and password; give {backend}(auth=(name, password))"
     if not parts.hostname or port == 0:
         return "a host is needed"
     if any(unquote(part) in _DOTS for part in parts.path.split("/")) or "//" in parts.path.rstrip("/"):
@@ -134,12 +138,14 @@ class Route:
         parts: The segments: encoded text, or the name of a field.
         fields: Names of the fields in it.
         slash: "/" if the server wants every URL to end with one, as the resource does.
+        plain: The path of the collection, without the slash; None if fields have to be filled in.
     """
 
     resource: str
     parts: tuple[tuple[str, bool], ...]
     fields: tuple[str, ...]
     slash: str
+    plain: str | None
 
     @staticmethod
     @lru_cache(maxsize=256)
@@ -156,7 +162,8 @@ class Route:
         fields = tuple(name for name, is_field in parts if is_field)
         if len(set(fields)) != len(fields):
             raise InvalidOption(f"resource={resource!r}: a field is named twice")
-        return Route(resource, parts, fields, slash)
+        plain = None if fields else "/".join(text for text, _ in parts)
+        return Route(resource, parts, fields, slash, plain)
 
     def check(self, identity: tuple[str, ...], declared: tuple[str, ...]) -> None:
         """Whether every object of a class can be found by this route.
@@ -190,6 +197,8 @@ class Route:
             identity: The identity (a tuple if it has several fields), or None.
             values: Where the other fields are taken from, and all of them while there is no identity.
         """
+        if self.plain is not None and (identity is None or len(names) == 1):
+            return self.plain + self.slash
         known = self._known(names, identity, values)
         return "/".join(segment(known.get(text)) if is_field else text for text, is_field in self.parts) + self.slash
 
@@ -201,6 +210,8 @@ class Route:
         """
         if identity is None:
             raise MissingIdentity
+        if self.plain is not None and len(names) == 1:
+            return f"{self.plain}/{segment(identity)}{self.slash}"
         known = self._known(names, identity, values)
         last = next(name for name in names if name not in self.fields)
         path = self.collection(names, identity, values).removesuffix("/")

@@ -26,11 +26,12 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from chained_models import ChainedSaveMixin, Dispatcher, Lane, Outcome, RetryPolicy
-from chained_models.backends import _transport
+from chained_models.backends import _aiohttp_transport, _transport
 from chained_models.backends._header import checked_headers, header_value, idempotency_header
 from chained_models.backends._reply import DEEPEST, Unreadable, read_json
 from chained_models.backends._retry_after import LONGEST_WAIT, seconds_to_wait
 from chained_models.backends._url import Route, checked_base_url, last_segment, named_host, segment
+from chained_models.backends.aiohttp import AiohttpBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.exceptions import BackendError, ChainedModelsError, InvalidIdentity, InvalidOption
 from chained_models.operation import Answer, Guarantee, Method
@@ -107,6 +108,7 @@ def in_a_url(dice: Random) -> bool:
     except (BackendError, InvalidIdentity):
         return False
     stays(base, prefix, url)
+    stays(base, prefix, str(_aiohttp_transport.as_sent(base, path)))
     return True
 
 
@@ -148,11 +150,25 @@ def as_a_base_url(dice: Random) -> bool:
         checked = checked_base_url(base)
         backend = RestBackend(base)
     except InvalidOption:
-        return False
-    sent = _transport.as_sent(backend.base_url, "baskets/7")
-    assert unquote(urlsplit(sent).hostname or "").lower() == unquote(urlsplit(checked).hostname or "").lower()
-    assert urlsplit(sent).path.endswith("/baskets/7")
+        return by_aiohttp(base)
+    lands(_transport.as_sent(backend.base_url, "baskets/7"), checked)
+    by_aiohttp(base)
     return True
+
+
+def by_aiohttp(base: str) -> bool:
+    """The same with the library for coroutines, which may have another opinion."""
+    try:
+        backend = AiohttpBackend(base)
+    except InvalidOption:
+        return False
+    lands(str(_aiohttp_transport.as_sent(backend.base_url, "baskets/7")), backend.base_url)
+    return True
+
+
+def lands(sent: str, base: str) -> None:
+    assert unquote(urlsplit(sent).hostname or "").lower() == unquote(urlsplit(base).hostname or "").lower()
+    assert urlsplit(sent).path.endswith("/baskets/7")
 
 
 def as_a_header(dice: Random) -> bool:

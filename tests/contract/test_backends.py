@@ -32,6 +32,7 @@ from chained_models import (
     RetryPolicy,
     Unavailable,
 )
+from chained_models.backends.aiohttp import AiohttpBackend
 from chained_models.backends.memory import MemoryBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
@@ -158,8 +159,12 @@ class RestCase(Case):
         self.model = Note
         self.server = stack.enter_context(RestServer())
         self.server.remembers_keys = True
-        self.backend = RestBackend(self.server.url, conditional=True, guarantee=Guarantee.IDEMPOTENT)
-        stack.callback(self.backend.close)
+        self.backend = self.make(stack)
+
+    def make(self, stack: ExitStack) -> Any:
+        backend = RestBackend(self.server.url, conditional=True, guarantee=Guarantee.IDEMPOTENT)
+        stack.callback(backend.close)
+        return backend
 
     def stored(self, identity: Any) -> dict[str, Any] | None:
         return self.server.store.get(f"/notes/{identity}")
@@ -173,6 +178,13 @@ class RestCase(Case):
 
     def remove(self, identity: Any) -> None:
         del self.server.store[f"/notes/{identity}"]
+
+
+class AiohttpCase(RestCase):
+    """Nobody closes it: its connections end with the loop in which the dispatcher works."""
+
+    def make(self, stack: ExitStack) -> Any:
+        return AiohttpBackend(self.server.url, conditional=True, guarantee=Guarantee.IDEMPOTENT)
 
 
 class SQLCase(Case):
@@ -238,6 +250,7 @@ CASES: list[Callable[[ExitStack, Path], Case]] = [
     ForgetfulScriptedCase,
     AsyncScriptedCase,
     RestCase,
+    AiohttpCase,
     SQLCase,
     KeyedSQLCase,
     AsyncSQLCase,

@@ -1,4 +1,4 @@
-"""RestBackend against a real server that misbehaves, whose ledger says what really happened."""
+"""The REST backends against a real server that misbehaves, whose ledger says what really happened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from chained_models.exceptions import (
 )
 from chained_models.operation import Answer, Method
 
+from ..rest_backends import MAKERS
 from ..rest_operations import VERBS, operation
 from .rest_server import Cut, Fault, RestServer, gzip_bomb
 
@@ -37,16 +38,40 @@ SLACK = 1.0
 """Seconds an attempt may take beyond its deadline, as promised; the servers here would take for ever."""
 
 
+Backend = Any
+
+
+@pytest.fixture(params=MAKERS)
+def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., Backend]]:
+    """Makes backends of either kind; they are closed in the end."""
+    made: list[Backend] = []
+
+    def make_one(*args: Any, **options: Any) -> Backend:
+        made.append(MAKERS[request.param](*args, **options))
+        return made[-1]
+
+    yield make_one
+    for one in made:
+        one.close()
+
+
 @pytest.fixture
-def backend(rest_server: RestServer) -> Iterator[RestBackend]:
+def backend(rest_server: RestServer, make: Callable[..., Backend]) -> Backend:
     """A backend for the server, in which there is a basket 7 already."""
+    rest_server.put("/baskets/7", {"id": 7, "things": [], "note": ""})
+    return make(rest_server.url)
+
+
+@pytest.fixture
+def blocking(rest_server: RestServer) -> Iterator[RestBackend]:
+    """The same, and surely the one for threads."""
     rest_server.put("/baskets/7", {"id": 7, "things": [], "note": ""})
     made = RestBackend(rest_server.url)
     yield made
     made.close()
 
 
-def carry_out(backend: RestBackend, method: Method = Method.UPDATE, **changes: Any) -> Answer:
+def carry_out(backend: Backend, method: Method = Method.UPDATE, **changes: Any) -> Answer:
     """Encode and execute, as a dispatcher does."""
     one = operation(method, **changes)
     one.payload = backend.encode(one)
@@ -63,9 +88,9 @@ def closed_port() -> int:
 # All is well
 
 
-def test_a_life_from_create_to_delete(rest_server: RestServer) -> None:
+def test_a_life_from_create_to_delete(rest_server: RestServer, make: Callable[..., Backend]) -> None:
     """Created, updated, patched, read, deleted and deleted again, all over one connection."""
-    backend = RestBackend(rest_server.url, conditional=True)
+    backend = make(rest_server.url, conditional=True)
     created = carry_out(backend, Method.CREATE)
     assert created.values == {"things": ["apple"], "note": "red", "id": 1}
     updated = carry_out(backend, identity=1, version=created.version)
@@ -79,10 +104,9 @@ def test_a_life_from_create_to_delete(rest_server: RestServer) -> None:
     with pytest.raises(Gone):
         carry_out(backend, identity=1)
     assert [write.verb for write in rest_server.applied] == ["POST", "PUT", "PATCH", "DELETE"]
-    backend.close()
 
 
-def test_answers_over_one_connection(rest_server: RestServer, backend: RestBackend) -> None:
+def test_answers_over_one_connection(rest_server: RestServer, backend: Backend) -> None:
     """A connection is kept as long as answers are read to their end."""
     for _ in range(5):
         carry_out(backend)
@@ -95,9 +119,7 @@ def test_answers_over_one_connection(rest_server: RestServer, backend: RestBacke
 
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("method", WRITES)
-def test_six_places_to_cut_a_connection(
-    rest_server: RestServer, backend: RestBackend, cut: Cut, method: Method
-) -> None:
+def test_six_places_to_cut_a_connection(rest_server: RestServer, backend: Backend, cut: Cut, method: Method) -> None:
     """From the first byte on a write is in doubt, applied or not, and asked once only; a whole answer is an answer."""
     rest_server.plan(Fault(reset=cut))
     if cut is Cut.AT_CLOSE or (cut is Cut.MID_REPLY and method is Method.DELETE):  # a 204 has no middle
@@ -125,7 +147,7 @@ def test_six_places_to_cut_a_connection(
     ],
     ids=["short", "chunked", "until close", "not gzip", "two lengths", "portal", "deep", "NaN", "broken"],
 )
-def test_an_answer_that_is_not_whole(rest_server: RestServer, backend: RestBackend, fault: Fault) -> None:
+def test_an_answer_that_is_not_whole(rest_server: RestServer, backend: Backend, fault: Fault) -> None:
     """The write was applied, but we do not know it: a doubt for a write, and nothing for a read."""
     rest_server.plan(fault, fault)
     with pytest.raises(InDoubt):
@@ -136,7 +158,7 @@ def test_an_answer_that_is_not_whole(rest_server: RestServer, backend: RestBacke
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b'HTTP/1.1 200 OK\r\nETag: "7"\r\nX-Cut: he'])
-def test_headers_that_are_cut_are_no_answer(head: bytes) -> None:
+def test_headers_that_are_cut_are_no_answer(head: bytes, make: Callable[..., Backend]) -> None:
     """Who takes them for whole takes an answer without identity and version for all that was said."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -150,14 +172,14 @@ def test_headers_that_are_cut_are_no_answer(head: bytes) -> None:
 
         server = threading.Thread(target=answer)
         server.start()
-        backend = RestBackend(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        backend = make(f"http://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(InDoubt, match="broke before there was an answer"):
             carry_out(backend)
         server.join()
         backend.close()
 
 
-def test_the_status_settles_it_however_the_answer_goes_on(rest_server: RestServer, backend: RestBackend) -> None:
+def test_the_status_settles_it_however_the_answer_goes_on(rest_server: RestServer, backend: Backend) -> None:
     """A failure with a body that is cut, broken or endless is still that failure."""
     for fault in (
         Fault(status=422, body=b"x" * 50, cut_to=5),
@@ -169,14 +191,14 @@ def test_the_status_settles_it_however_the_answer_goes_on(rest_server: RestServe
             carry_out(backend)
 
 
-def test_whole_answers_in_every_framing(rest_server: RestServer, backend: RestBackend) -> None:
+def test_whole_answers_in_every_framing(rest_server: RestServer, backend: Backend) -> None:
     """With a length, in chunks, or up to the end of the connection."""
     for fault in (Fault(), Fault(chunked=True), Fault(until_close=True), Fault(close_after=True)):
         rest_server.plan(fault)
         assert carry_out(backend).values == {"id": 7, "things": ["apple"], "note": "red"}
 
 
-def test_a_kept_connection_that_the_server_gave_up(rest_server: RestServer, backend: RestBackend) -> None:
+def test_a_kept_connection_that_the_server_gave_up(rest_server: RestServer, backend: Backend) -> None:
     """One that is seen to be closed is replaced; one that dies under the request leaves a doubt, and is not retried."""
     rest_server.plan(Fault(close_after=True), Fault(), Fault(reset=Cut.BEFORE_READ))
     carry_out(backend)
@@ -192,7 +214,7 @@ def test_a_kept_connection_that_the_server_gave_up(rest_server: RestServer, back
 # Before the first byte
 
 
-def test_nobody_listens(rest_server: RestServer, backend: RestBackend) -> None:
+def test_nobody_listens(rest_server: RestServer, backend: Backend) -> None:
     """A refused connection is surely no write, for every verb."""
     backend.base_url = f"http://127.0.0.1:{closed_port()}"
     for method in Method:
@@ -201,18 +223,19 @@ def test_nobody_listens(rest_server: RestServer, backend: RestBackend) -> None:
     assert rest_server.requests == []
 
 
-def test_a_name_that_does_not_exist(backend: RestBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_exist(rest_server: RestServer, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lookup fails before anything is sent."""
 
     def unknown(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    backend.base_url = f"http://localhost:{rest_server.port}"
     with pytest.raises(Unavailable):
         carry_out(backend)
 
 
-def test_tls_that_fails_before_the_request(rest_server: RestServer, backend: RestBackend) -> None:
+def test_tls_that_fails_before_the_request(rest_server: RestServer, backend: Backend) -> None:
     """A handshake with a server that talks no TLS: nothing was sent, by phase, whatever requests calls it."""
     backend.base_url = f"https://127.0.0.1:{rest_server.port}"
     with pytest.raises(Unavailable):
@@ -220,10 +243,10 @@ def test_tls_that_fails_before_the_request(rest_server: RestServer, backend: Res
     assert rest_server.requests == []
 
 
-def test_a_handshake_that_is_never_answered() -> None:
+def test_a_handshake_that_is_never_answered(make: Callable[..., Backend]) -> None:
     """requests calls it a read timeout, though nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        backend = RestBackend(f"https://127.0.0.1:{mute.getsockname()[1]}", timeout=0.2)
+        backend = make(f"https://127.0.0.1:{mute.getsockname()[1]}", timeout=0.2)
         with pytest.raises(Unavailable):
             carry_out(backend)
 
@@ -239,17 +262,19 @@ def black_hole() -> Iterator[int]:
         yield int(server.getsockname()[1])
 
 
-def test_connecting_takes_no_longer_than_the_attempt(black_hole: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connecting_takes_no_longer_than_the_attempt(
+    black_hole: int, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Backend]
+) -> None:
     """However many addresses the host has: urllib3 alone would give each of them the whole time."""
     once = socket.getaddrinfo("127.0.0.1", black_hole, type=socket.SOCK_STREAM)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: once * 20)
     start = time.monotonic()
     with pytest.raises(Unavailable):
-        carry_out(RestBackend(f"http://127.0.0.1:{black_hole}", timeout=0.3))
+        carry_out(make(f"http://127.0.0.1:{black_hole}", timeout=0.3))
     assert time.monotonic() - start < 0.3 + SLACK
 
 
-def test_no_time_left_no_request(rest_server: RestServer, backend: RestBackend) -> None:
+def test_no_time_left_no_request(rest_server: RestServer, backend: Backend) -> None:
     """An attempt that is over before it begins is not sent, over a new connection or one that is there."""
     with pytest.raises(Unavailable):
         carry_out(backend, timeout=0.0)
@@ -287,7 +312,7 @@ def test_a_drip_ends_at_the_deadline(rest_server: RestServer, drip: str, given: 
         session.close()
 
 
-def test_a_mute_server_ends_at_the_deadline_of_the_operation(rest_server: RestServer, backend: RestBackend) -> None:
+def test_a_mute_server_ends_at_the_deadline_of_the_operation(rest_server: RestServer, backend: Backend) -> None:
     """The smaller one counts, of the operation's and the backend's; a late landing is nobody's business here."""
     landing = threading.Event()
     rest_server.plan(Fault(hold=landing))
@@ -299,7 +324,7 @@ def test_a_mute_server_ends_at_the_deadline_of_the_operation(rest_server: RestSe
 
 
 def test_a_deadline_never_hits_the_next_request_of_a_connection(
-    rest_server: RestServer, other_rest_server: RestServer, backend: RestBackend
+    rest_server: RestServer, other_rest_server: RestServer, backend: Backend, make: Callable[..., Backend]
 ) -> None:
     """An attempt that was answered in time is forgotten, however long its connection lives on."""
     go_on = threading.Event()
@@ -307,7 +332,7 @@ def test_a_deadline_never_hits_the_next_request_of_a_connection(
     def go_on_when_the_first_deadline_has_passed() -> None:
         other_rest_server.plan(Fault(hold=threading.Event()))
         with pytest.raises(InDoubt):
-            carry_out(RestBackend(other_rest_server.url), timeout=0.3)
+            carry_out(make(other_rest_server.url), timeout=0.3)
         go_on.set()
 
     carry_out(backend, timeout=0.2)
@@ -320,18 +345,18 @@ def test_a_deadline_never_hits_the_next_request_of_a_connection(
 
 
 def test_the_thread_that_watches_deadlines_goes_home(
-    rest_server: RestServer, backend: RestBackend, monkeypatch: pytest.MonkeyPatch
+    rest_server: RestServer, blocking: RestBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is one for all attempts, and ends when there is nothing to watch."""
     monkeypatch.setattr(_deadline, "_LINGER", 0.01)
     monkeypatch.setattr(_deadline, "_watchdog", _deadline._Watchdog())  # a fresh one: no other test lingers in it
     for timeout in (0.2, 30.0, 0.1):
-        carry_out(backend, timeout=timeout)
+        carry_out(blocking, timeout=timeout)
     watching = _deadline._watchdog._thread
     assert watching is not None
     with pytest.raises(InDoubt):
         rest_server.plan(Fault(hold=threading.Event()))
-        carry_out(backend, timeout=0.1)
+        carry_out(blocking, timeout=0.1)
     watching.join(10)
     assert not watching.is_alive()
 
@@ -360,7 +385,11 @@ def test_a_redirect_is_never_followed(
 
 
 def test_proxies_and_netrc_are_not_used(
-    rest_server: RestServer, other_rest_server: RestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rest_server: RestServer,
+    other_rest_server: RestServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[..., Backend],
 ) -> None:
     """Unless asked: then the proxy sees everything, which is why."""
     netrc = tmp_path / "netrc"
@@ -372,16 +401,15 @@ def test_proxies_and_netrc_are_not_used(
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
     rest_server.put("/baskets/7", {})
-    backend = RestBackend(rest_server.url, auth=lambda: "token")
+    backend = make(rest_server.url, auth=lambda: "token")
     carry_out(backend)
     assert other_rest_server.connections == 0
     assert rest_server.requests[0].headers["Authorization"] == "Bearer token"
     backend.auth = None
     carry_out(backend)
     assert "Authorization" not in rest_server.requests[1].headers
-    backend.close()
 
-    trusting = RestBackend(rest_server.url, trust_env=True, auth=lambda: "token")
+    trusting = make(rest_server.url, trust_env=True, auth=lambda: "token")
     other_rest_server.plan(Fault(status=200, body=b"{}"))
     carry_out(trusting)
     assert other_rest_server.requests[0].path == f"{rest_server.url}/baskets/7"
@@ -404,7 +432,7 @@ def test_a_proxy_that_cannot_be_reached(rest_server: RestServer) -> None:
     session.close()
 
 
-def test_cookies_are_not_kept(rest_server: RestServer, backend: RestBackend) -> None:
+def test_cookies_are_not_kept(rest_server: RestServer, backend: Backend) -> None:
     """Each thread would have others."""
     rest_server.plan(Fault(headers={"Set-Cookie": "sid=1; Path=/"}))
     carry_out(backend)
@@ -427,7 +455,7 @@ def test_cookies_are_not_kept(rest_server: RestServer, backend: RestBackend) -> 
     ],
 )
 def test_nothing_is_retried_in_here(
-    rest_server: RestServer, backend: RestBackend, fault: Fault, kind: type[BackendError]
+    rest_server: RestServer, backend: Backend, fault: Fault, kind: type[BackendError]
 ) -> None:
     """One attempt is one request; how often to try is the chain's business."""
     rest_server.plan_always(fault)
@@ -461,12 +489,12 @@ def test_a_session_that_was_given_still_works_for_its_owner(rest_server: RestSer
     assert len(rest_server.requests) == 3
 
 
-def test_credentials_are_renewed_between_attempts(rest_server: RestServer) -> None:
+def test_credentials_are_renewed_between_attempts(rest_server: RestServer, make: Callable[..., Backend]) -> None:
     """A 401 is no verdict on the save: the same payload goes through once the token is right."""
     rest_server.put("/baskets/7", {})
     rest_server.token = "new"
     tokens = iter(["old", "new"])
-    backend = RestBackend(rest_server.url, auth=lambda: next(tokens))
+    backend = make(rest_server.url, auth=lambda: next(tokens))
     one = operation(Method.UPDATE)
     one.payload = backend.encode(one)
     with pytest.raises(Unauthenticated):
@@ -476,29 +504,28 @@ def test_credentials_are_renewed_between_attempts(rest_server: RestServer) -> No
     assert first.body == second.body
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
     assert len(rest_server.applied) == 1
-    backend.close()
 
 
-def test_a_server_that_remembers_keys_applies_a_repeated_create_once(rest_server: RestServer) -> None:
+def test_a_server_that_remembers_keys_applies_a_repeated_create_once(
+    rest_server: RestServer, make: Callable[..., Backend]
+) -> None:
     """The same key and bytes after a lost answer give the first one's identity."""
     rest_server.remembers_keys = True
     rest_server.plan(Fault(reset=Cut.AFTER_APPLY))
-    backend = RestBackend(rest_server.url)
+    backend = make(rest_server.url)
     one = operation(Method.CREATE)
     one.payload = backend.encode(one)
     with pytest.raises(InDoubt):
         backend.execute(one)
     assert backend.execute(one).values == {"things": ["apple"], "note": "red", "id": 1}
     assert len(rest_server.applied) == 1
-    backend.close()
 
 
-def test_a_location_without_a_body(rest_server: RestServer) -> None:
+def test_a_location_without_a_body(rest_server: RestServer, make: Callable[..., Backend]) -> None:
     """Names the new thing."""
     rest_server.plan(Fault(body=b""))
-    backend = RestBackend(rest_server.url)
+    backend = make(rest_server.url)
     assert carry_out(backend, Method.CREATE) == Answer(identity="1")
-    backend.close()
 
 
 # Threads and memory
@@ -515,10 +542,12 @@ def test_a_location_without_a_body(rest_server: RestServer) -> None:
     ],
     ids=["too large", "a string", "broken", "HTML", "broken gzip"],
 )
-def test_an_error_that_is_kept_keeps_no_answer(rest_server: RestServer, fault: Fault) -> None:
+def test_an_error_that_is_kept_keeps_no_answer(
+    rest_server: RestServer, fault: Fault, make: Callable[..., Backend]
+) -> None:
     """A program that keeps its failed saves does not keep what the server had sent to each, in the frames of a traceback."""
     rest_server.put("/baskets/7", {})
-    backend = RestBackend(rest_server.url, max_answer_bytes=1_000_000)
+    backend = make(rest_server.url, max_answer_bytes=1_000_000)
     rest_server.plan(*[fault] * 5)
     kept: list[BackendError] = []
     carried: list[Any] = []
@@ -538,10 +567,9 @@ def test_an_error_that_is_kept_keeps_no_answer(rest_server: RestServer, fault: F
         tracemalloc.stop()
     assert (len(kept), carried) == (5, [])
     assert now < 900_000
-    backend.close()
 
 
-def test_an_error_that_is_kept_keeps_no_connection(rest_server: RestServer, backend: RestBackend) -> None:
+def test_an_error_that_is_kept_keeps_no_connection(rest_server: RestServer, backend: Backend) -> None:
     """Whatever is wrong with the head of an answer, the connection ends with the attempt."""
     for head in ({"Content-Length": "1, 2"}, {"X-Long": "x" * 100_000}):
         rest_server.plan(Fault(headers=head))
@@ -551,13 +579,13 @@ def test_an_error_that_is_kept_keeps_no_connection(rest_server: RestServer, back
         assert caught.value.__cause__ is not None
 
 
-def test_a_thread_that_ends_closes_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
+def test_a_thread_that_ends_closes_its_connection(rest_server: RestServer, blocking: RestBackend) -> None:
     """Also if somebody keeps the error of a save, whose traceback leads to the connection."""
     errors: list[BackendError] = []
 
     def fail_once() -> None:
         with pytest.raises(InDoubt) as caught:
-            carry_out(backend)
+            carry_out(blocking)
         errors.append(caught.value)
 
     rest_server.plan(Fault(headers={"Content-Encoding": "gzip"}))
@@ -568,14 +596,14 @@ def test_a_thread_that_ends_closes_its_connection(rest_server: RestServer, backe
     assert errors[0].__traceback__ is not None
 
 
-def test_each_thread_has_its_connection(rest_server: RestServer, backend: RestBackend) -> None:
+def test_each_thread_has_its_connection(rest_server: RestServer, blocking: RestBackend) -> None:
     """Kept from save to save, and shared with nobody."""
     together = threading.Barrier(4)
 
     def save_thrice() -> None:
         for _ in range(3):
             together.wait(10)
-            carry_out(backend)
+            carry_out(blocking)
 
     threads = [threading.Thread(target=save_thrice) for _ in range(4)]
     for thread in threads:
@@ -597,10 +625,10 @@ def test_each_thread_has_its_connection(rest_server: RestServer, backend: RestBa
     ],
     ids=["bomb", "chunked bomb", "announced", "not announced"],
 )
-def test_a_huge_answer_is_not_taken_in(rest_server: RestServer, fault: Fault) -> None:
+def test_a_huge_answer_is_not_taken_in(rest_server: RestServer, fault: Fault, make: Callable[..., Backend]) -> None:
     """Unpacking stops at the limit, in size and in memory."""
     rest_server.put("/baskets/7", {})
-    backend = RestBackend(rest_server.url, max_answer_bytes=1_000_000)
+    backend = make(rest_server.url, max_answer_bytes=1_000_000)
     rest_server.plan(fault)
     tracemalloc.start()
     try:
@@ -610,4 +638,3 @@ def test_a_huge_answer_is_not_taken_in(rest_server: RestServer, fault: Fault) ->
     finally:
         tracemalloc.stop()
     assert peak < 40_000_000
-    backend.close()

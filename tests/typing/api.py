@@ -29,6 +29,7 @@ from chained_models import (
     SaveHandle,
     on,
 )
+from chained_models.backends.aiohttp import AiohttpBackend
 from chained_models.backends.memory import MemoryBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
@@ -115,6 +116,6 @@ class Coroutine:
 
 def backends(sql: SQLAlchemyBackend, async_sql: AsyncSQLAlchemyBackend) -> None:
     plain: list[Backend] = [Plain(), MemoryBackend(), RestBackend("https://shop.example"), sql]
-    coroutines: list[AsyncBackend] = [Coroutine(), async_sql]
+    coroutines: list[AsyncBackend] = [Coroutine(), AiohttpBackend("https://shop.example"), async_sql]
     wrong: Backend = object()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     print(plain, coroutines, wrong)

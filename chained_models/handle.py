@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ._future import PENDING, Handle
+from ._machine import Chain
 from ._record import Record, Verb
 from ._snapshot import Snapshot, Theirs
 from ._states import SaveState
 from ._work import Host, Work
-from .operation import Method, Operation
+from .operation import Answer, Method, Operation
 from .policies import Coalesce, ConflictRule, OnConflict
 
 __all__ = ["Handle", "Host", "SaveHandle"]
@@ -97,7 +98,8 @@ class SaveHandle(Handle[T]):
         self.state = SaveState.PREPARING
         self.seq = self.place = self.token = self.attempts = 0
         self.started = 0.0
-        self.chain = self.answer = None
+        self.chain: Chain | None = None
+        self.answer: Answer | None = None
         self.work = work
         self.model = model
         self.verb = verb

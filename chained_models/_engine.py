@@ -27,7 +27,7 @@ from ._machine import Chain, Effect, Idle, Settled, Start, Together, Wake, time_
 from ._merge import Merged
 from ._pace import Rest, Unrest
 from ._states import SaveState
-from ._together import attempt_together
+from ._together import Line, attempt_together
 from ._vigil import Vigil
 from ._waiting import Patience
 from ._why import reasons, sentence
@@ -192,12 +192,34 @@ class Engine:
 
     def _attempts(self, starts: Sequence[Start]) -> Steps:
         """Attempts of several saves in one call, as a job."""
-        current = [one for one in starts if self.ledger.machine.is_current(one.save, one.token)]
-        gone = [Ended(one.save, one.token, None, None) for one in starts if one not in current]
-        ended = yield from attempt_together(current, self._say_request)
-        saves = [one.save for one in starts]
+        current: list[Start] = []
+        gone: list[Ended] = []
+        for one in starts:
+            if self.ledger.machine.is_current(one.save, one.token):
+                current.append(one)
+            else:
+                gone.append(Ended(one.save, one.token, None, None))
+        lines = yield from attempt_together(current, self._say_request)
+        ended = [line.ended for line in lines if line.call is None]
+        jobs = self._completed([*ended, *gone])
+        jobs += self._after_company([line for line in lines if line.call is not None])
         interrupt = next((one.error for one in ended if not isinstance(one.error, Exception | None)), None)
-        return following(saves, self._completed([*ended, *gone]), interrupt)
+        return following([one.save for one in starts], jobs, interrupt)
+
+    def _after_company(self, lines: list[Line]) -> Jobs:
+        """What those of a batch have still to ask, one after the other: it has one slot, and so makes one call at a time."""
+        if not lines:
+            return []
+        save = lines[0].start.save
+        return [(save.port.driver, Job(partial(self._on_its_own, lines), save.context.copy()))]
+
+    def _on_its_own(self, lines: list[Line]) -> Steps:
+        """The rest of the first of these attempts, as a job."""
+        line, *others = lines
+        yield from line.calls()
+        ended = line.ended
+        jobs = self._completed([ended])
+        return following((ended.save,), jobs + self._after_company(others), ended.error)
 
     def _say_request(self, save: Handle[Any]) -> None:
         self.announcer.tell("request", save)

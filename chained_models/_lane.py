@@ -159,6 +159,7 @@ class LaneState(Generic[C]):
     __slots__ = (
         "__weakref__",
         "_alone",
+        "_beside",
         "_long",
         "_shared",
         "_stranded",
@@ -178,6 +179,8 @@ class LaneState(Generic[C]):
         self.ready: OrderedDict[C, None] = OrderedDict()
         self.slots: dict[int, Any] = {}
         """Token of every attempt that is running, and its save."""
+        self._beside = 0
+        """How many attempts run that are not counted, because others that were started with them are."""
         self._shared: dict[int, set[int]] = {}
         """Token of every running attempt that was started with others, and those of them that run still."""
         self.look_at = math.inf
@@ -209,8 +212,9 @@ class LaneState(Generic[C]):
         if running < most:
             return False
         stranded = len(self._stranded)
-        if self._shared:
-            running, stranded = self._flights(self.slots), self._flights(self._stranded, whole=True)
+        if self._beside:
+            running -= self._beside
+            stranded = self._flights(self._stranded, whole=True)
         return running - min(stranded, most) >= most
 
     def _flights(self, tokens: Iterable[int], *, whole: bool = False) -> int:
@@ -263,12 +267,14 @@ class LaneState(Generic[C]):
         """These attempts, which have each taken a slot, started as one."""
         together = set(tokens)
         self._shared.update(dict.fromkeys(together, together))
+        self._beside += len(together) - 1
 
     def give_back(self, token: int) -> None:
         """An attempt is over. Does nothing if it held no slot (any more)."""
         save = self.slots.pop(token, None)
         if self._shared and (company := self._shared.pop(token, None)) is not None:
             company.discard(token)
+            self._beside -= bool(company)
         if self._stranded:
             self._stranded.discard(token)
         if self._long:

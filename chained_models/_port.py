@@ -40,7 +40,18 @@ class Port:
     nothing once its objects are gone.
     """
 
-    __slots__ = ("__weakref__", "_backend", "alone", "asks", "credentials", "driver", "gathers", "lane", "objects", "records")
+    __slots__ = (
+        "__weakref__",
+        "_backend",
+        "alone",
+        "asks",
+        "credentials",
+        "driver",
+        "gathers",
+        "lane",
+        "objects",
+        "records",
+    )
 
     def __init__(self, lane: LaneState[Chain], driver: Any, backend: Any) -> None:
         self._backend = weakref.ref(backend)

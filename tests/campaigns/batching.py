@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from chained_models import Conflict, InDoubt, Method, Rejected, Unauthenticated, Unavailable
+from chained_models import Conflict, InDoubt, Method, Outcome, Rejected, Unauthenticated, Unavailable
 from chained_models.testing import Flight, History
 
 from .simulator import NAMES, THEMES, WEIGHTS, Note, Simulation
@@ -23,6 +23,7 @@ BATCH_THEMES = (
     ("burst", "burst", "one_guilty", "one_guilty", "answer_all", "retry", "stranger"),
     ("burst", "burst", "all_but_one", "advance_far", "deliver", "answer_all", "drop"),
     ("burst", "burst", "clear", "cancel", "pause", "resume", "skip", "answer_all", "refuse_all", "delete"),
+    ("burst", "burst", "update", "update", "answer_all", "advance_far", "save"),
     ("burst", "burst", "refuse_credentials", "refuse_credentials", "answer_all", "resume_lane", "pause_lane"),
 )
 
@@ -109,6 +110,13 @@ class BatchingSimulation(Simulation):
                 yield f"V1: {len(company)} saves in a batch of at most {most}"
             if len({one.operation.id for one in company}) != len(company):
                 yield "V1: a save is twice in a batch"
+        last = {one.operation.id: one for one in self.backend.ledger}
+        for ending in history.endings:
+            flight = last.get(ending.save)
+            if flight is None or flight.ended is None or flight.ended > ending.tick:
+                continue  # it was given up
+            if ending.outcome is Outcome.FAILED and isinstance(flight.error, Unauthenticated):
+                yield f"RE4: {ending.save} has failed because its credentials were refused"
         for attempt in history.attempts:
             flight = self.by_began[attempt.began]
             if len(flight.company) > 1 and attempt.number > 1 and self.doubted(history, attempt):

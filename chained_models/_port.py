@@ -74,10 +74,9 @@ class Port:
             Exception: What the backend raises.
         """
         backend: Any = self._backend()
+        gain = {method for method in Method if backend.batches(model_type, method)}
         self.alone[model_type] = frozenset(
-            verb
-            for verb, methods in _MAY_BECOME.items()
-            if not all(backend.batches(model_type, method) for method in methods)
+            verb for verb, methods in _MAY_BECOME.items() if not gain.issuperset(methods)
         )
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from chained_models import Lane, Operation
 from chained_models.testing.driver import suspension
 
-from .scripted import PATIENCE, AsyncScripted, Scripted, Script, SteppedScripted, World
+from .scripted import PATIENCE, AsyncScripted, Script, Scripted, SteppedScripted, World
 
 
 class Gathering(Script):

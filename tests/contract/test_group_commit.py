@@ -17,7 +17,6 @@ from chained_models import (
     Outcome,
     Rejected,
     RetryPolicy,
-    Stuck,
     Unauthenticated,
     Unavailable,
 )

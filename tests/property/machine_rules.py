@@ -383,7 +383,7 @@ class MachineRules(RuleBasedStateMachine):
         policy=POLICIES,
         timeout=[4.0, 16.0],
         fill=BOTH,
-        company=[None, "a", "a", "b"],
+        company=[None, "a", "a", "a", "a"],
     )
     def reserve(self, key: int, policy: RetryPolicy, timeout: float, fill: bool, company: str | None) -> None:
         save = FakeSave(key, policy, timeout, passes_halt=False)

@@ -139,7 +139,8 @@ class SaveHandle(Handle[T]):
             return None
         if port.alone and self.verb in port.alone.get(self.binding.model.type, ()):
             return None
-        return port
+        together: object = port
+        return together
 
     @property
     def subject(self) -> T:

@@ -17,7 +17,7 @@ from ..mixin import ChainedSaveMixin
 from ..operation import Answer, Guarantee, Method, Operation
 from ..registry import model as registered_model
 from .driver import suspension
-from .flight import Flight
+from .flight import Flight, sleep_all
 
 __all__ = ["AsyncScriptedBackend", "Flight", "Rule", "ScriptedBackend", "Which"]
 
@@ -394,8 +394,6 @@ class AsyncScriptedBackend(ScriptedBackend):
         return flight.say()
 
     async def _execute_many(self, operations: Sequence[Operation]) -> Any:
-        import asyncio
-
         flights = self._begin_all(operations)
-        await asyncio.gather(*(flight.sleep() for flight in flights if flight.held))
+        await sleep_all([flight for flight in flights if flight.held])
         return _said(flights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..exceptions import InDoubt
@@ -14,7 +14,7 @@ from .driver import Suspension
 if TYPE_CHECKING:
     from .backend import ScriptedBackend
 
-__all__ = ["Flight"]
+__all__ = ["Flight", "sleep_all"]
 
 
 class Flight:
@@ -153,3 +153,10 @@ class Flight:
             await asyncio.wait_for(over.wait(), self.seconds)
         except TimeoutError:
             self.answer()
+
+
+async def sleep_all(flights: Iterable[Flight]) -> None:
+    """Hold the coroutine until all of them have ended."""
+    import asyncio
+
+    await asyncio.gather(*(flight.sleep() for flight in flights))

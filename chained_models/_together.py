@@ -12,7 +12,7 @@ from typing import Any
 
 from ._jobs import Ended
 from ._machine import Start
-from .operation import Answer
+from .operation import Answer, Operation
 from .protocols import Call, Execution
 
 __all__ = ["Line", "attempt_together"]
@@ -97,7 +97,7 @@ def _sent(backend: Any, sends: Sequence[tuple[Any, float | None]]) -> Generator[
     seconds = min((seconds for _, seconds in sends if seconds is not None), default=None)
     call: Callable[[], Any] = first
     if others:
-        call = partial(backend.execute_many, [one.args[0] for one, _ in sends])
+        call = partial(_execute_many, backend, [one.args[0] for one, _ in sends])
     try:
         returned = yield call, seconds
     except GeneratorExit:
@@ -106,7 +106,16 @@ def _sent(backend: Any, sends: Sequence[tuple[Any, float | None]]) -> Generator[
         return [error] * len(sends)
     if not others:
         return [returned]
-    if isinstance(returned, Sequence) and len(returned) == len(sends):
-        return returned
+    try:
+        results = list(returned) if isinstance(returned, Sequence) else []
+    except Exception as error:  # noqa: BLE001 - a sequence of the backend's own
+        return [error] * len(sends)
+    if len(results) == len(sends):
+        return results
     wrong = TypeError(f"execute_many() returns one answer, or error, for each of {len(sends)} operations")
     return [wrong] * len(sends)
+
+
+def _execute_many(backend: Any, operations: Sequence[Operation]) -> Any:
+    """Looked up when it is called: whatever is wrong with it is then the end of these attempts."""
+    return backend.execute_many(operations)

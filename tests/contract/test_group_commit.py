@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ import pytest
 from chained_models import (
     Answer,
     Conflict,
+    Dispatcher,
     Gone,
     Guarantee,
     InDoubt,
+    Lane,
     Method,
     OnConflict,
     Outcome,
@@ -21,9 +25,9 @@ from chained_models import (
     Unavailable,
 )
 
-from .gathering import gathers
-from .scripted import Basket, World, everywhere, where_attempts_can_be_held
-from .test_credentials import signs_in
+from .gathering import GatheringScripted, gathers
+from .scripted import PATIENCE, Basket, World, baskets, everywhere, where_attempts_can_be_held
+from .test_credentials import Storm, signs_in
 
 SAVED, FAILED, ABANDONED, CANCELLED = Outcome.SAVED, Outcome.FAILED, Outcome.ABANDONED, Outcome.CANCELLED
 
@@ -352,6 +356,61 @@ async def test_no_answer_waits_for_what_another_save_asks(world: World) -> None:
     assert [model.total for model in models[1:3]] == [5, 5]
     assert last.outcome is SAVED
     assert backend.most <= 4
+
+
+@everywhere
+async def test_a_backend_that_breaks_in_between_loses_nothing(world: World) -> None:
+    """Its `execute_many` is gone, or what it returns cannot be read: a bug, after which all of the batch has an end."""
+    backend = gathers(world)
+    kind = world.bind()
+
+    class Unreadable(list[Any]):
+        def __iter__(self) -> Any:
+            raise LookupError
+
+    backend.instead.append(Unreadable)
+    handles = await gone_together(world, kind, "ab")
+    assert await world.end(*handles) == [ABANDONED] * 2
+    backend.execute_many = None
+    handles = await gone_together(world, kind, "cd")
+    assert await world.end(*handles) == [ABANDONED] * 2
+    assert all(isinstance(handle.error.__cause__, TypeError) for handle in handles)
+
+
+@everywhere
+async def test_an_interrupt_ends_each_of_a_batch(world: World) -> None:
+    """It is raised where it belongs, once, when all of them have their ends."""
+    backend = gathers(world)
+    kind = world.bind()
+    storm = Storm()
+    backend.instead.append(storm)
+    backend.lane.pause()
+    handles = save(kind, "abc")
+    with contextlib.suppress(Storm):
+        backend.lane.resume()
+    assert await world.end(*handles) == [ABANDONED] * 3
+    assert all(handle.error.__cause__ is storm for handle in handles)
+    assert await world.end(kind(name="d").save()) == [SAVED]
+
+
+def test_those_that_are_delivered_to_a_loop_go_on_together() -> None:
+    """A blocking backend, saves of a coroutine: the loop releases all of a batch at once, so that they gather again."""
+    backend = GatheringScripted(lane=Lane(max_in_flight=1))
+
+    async def play() -> list[Any]:
+        backend.hold("first")
+        handles = [kind(name="first").save()]
+        models = [kind(name=name) for name in "abc"]
+        handles += [model.save({"n": n}) for n in (1, 2, 3) for model in models]
+        backend.release("first")
+        async with asyncio.timeout(PATIENCE):
+            return [await handle for handle in handles]
+
+    with contextlib.closing(Dispatcher("threads")) as dispatcher:
+        kind = baskets(backend, dispatcher=dispatcher)
+        kind.on_sync = lambda self, event: None  # type: ignore[attr-defined]
+        assert len(asyncio.run(play())) == 10
+    assert backend.calls == [["first"], *[["a", "b", "c"]] * 3]
 
 
 # Slots

@@ -12,9 +12,8 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import compress
 from random import random
 from typing import Any
 
@@ -28,7 +27,7 @@ from ._machine import Chain, Effect, Idle, Settled, Start, Together, Wake, time_
 from ._merge import Merged
 from ._pace import Rest, Unrest
 from ._states import SaveState
-from ._together import attempt_together
+from ._together import Line, attempt_together
 from ._vigil import Vigil
 from ._waiting import Patience
 from ._why import reasons, sentence
@@ -192,24 +191,45 @@ class Engine:
 
     def _attempts(self, starts: Sequence[Start]) -> Steps:
         """Attempts of several saves in one call, as a job."""
-        is_current = self.ledger.machine.is_current
-        current = [is_current(one.save, one.token) for one in starts]
-        gone = [
-            Ended(one.save, one.token, None, None) for one, counts in zip(starts, current, strict=True) if not counts
-        ]
-        ended = yield from attempt_together(compress(starts, current), self._say_request)
+        current: list[Start] = []
+        gone: list[Ended] = []
+        for one in starts:
+            if self.ledger.machine.is_current(one.save, one.token):
+                current.append(one)
+            else:
+                gone.append(Ended(one.save, one.token, None, None))
+        lines = yield from attempt_together(current, self._say_request)
+        ended = [line.ended for line in lines if line.call is None]
+        jobs = self._ended(ended, gone)
+        jobs += self._after_company([line for line in lines if line.call is not None])
+        interrupt = next((one.error for one in ended if not isinstance(one.error, Exception | None)), None)
+        return following([one.save for one in starts], jobs, interrupt)
+
+    def _ended(self, ended: Iterable[Ended], others: list[Ended]) -> Jobs:
+        """Attempts are over, each by itself: plain ends land, all others are completed with `others` in one passage."""
         jobs: Jobs = []
-        rest = gone
         for one in ended:
             landed = None if one.answer is None else self._landed(one.save, one.token, one.answer)
             if landed is None:
-                rest.append(one)
+                others.append(one)
             else:
                 jobs += landed
-        if rest:
-            jobs += self._completed(rest)
-        interrupt = next((one.error for one in ended if not isinstance(one.error, Exception | None)), None)
-        return following([one.save for one in starts], jobs, interrupt)
+        return jobs + self._completed(others) if others else jobs
+
+    def _after_company(self, lines: list[Line]) -> Jobs:
+        """What those of a batch have still to ask, one after the other: it has one slot, and so makes one call at a time."""
+        if not lines:
+            return []
+        save = lines[0].start.save
+        return [(save.port.driver, Job(partial(self._on_its_own, lines), save.context.copy()))]
+
+    def _on_its_own(self, lines: list[Line]) -> Steps:
+        """The rest of the first of these attempts, as a job."""
+        line, *others = lines
+        yield from line.calls()
+        ended = line.ended
+        jobs = self._ended([ended], [])
+        return following((ended.save,), jobs + self._after_company(others), ended.error)
 
     def _say_request(self, save: Handle[Any]) -> None:
         self.announcer.tell("request", save)

@@ -73,6 +73,8 @@ class Intake:
         if after != ():
             awaited, givers = parents(after, bound.adapter.fields(bound.model.type) if verb in _WRITES else ())
         port = self._ports.get(backend) or self.port(backend)
+        if port.asks and bound.model.type not in port.alone:
+            port.learn(bound.model.type)
         driver = port.driver
         driver.claim()
         if self._announcer.deliveries.filled:

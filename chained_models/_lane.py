@@ -16,6 +16,9 @@ __all__ = ["Lane", "LaneState", "Renew", "Signal"]
 
 C = TypeVar("C")
 
+_LOOKED_AT = 4
+"""So many times as many as fit into a batch are looked at: where ten thousand wait that do not fit, not at all of them, each time."""
+
 
 class Lane:
     """What the chains of one backend share. Give one to a backend: ``RestBackend(url, lane=Lane(max_in_flight=4))``.
@@ -255,8 +258,10 @@ class LaneState(Generic[C]):
 
     def beside(self, fits: Callable[[C], bool]) -> list[C]:
         """The chains that may send in one call with the one that was granted: they leave the line for it."""
-        most = 1 if self.congested else self.lane.max_batch
-        chosen = list(islice(filter(fits, self.ready), most - 1))
+        if self.congested:
+            return []
+        most = self.lane.max_batch
+        chosen = list(islice(filter(fits, islice(self.ready, _LOOKED_AT * most)), most - 1))
         for chain in chosen:
             del self.ready[chain]
         return chosen

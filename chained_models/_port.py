@@ -12,11 +12,20 @@ from ._credentials import Credentials
 from ._lane import LaneState
 from ._machine import Chain
 from ._merge import Facts
-from ._record import Record
+from ._record import Record, Verb
 from ._weakmap import WeakIdMap
+from .operation import Method
 from .protocols import Call
 
 __all__ = ["Port"]
+
+_MAY_BECOME = {
+    Verb.SAVE: (Method.CREATE, Method.UPDATE),
+    Verb.PATCH: (Method.CREATE, Method.PATCH),
+    Verb.DELETE: (Method.DELETE,),
+    Verb.REFRESH: (Method.READ,),
+}
+"""What a verb becomes is known when its turn has come; who goes alone must be known before."""
 
 logger = logging.getLogger("chained_models")
 
@@ -31,7 +40,18 @@ class Port:
     nothing once its objects are gone.
     """
 
-    __slots__ = ("__weakref__", "_backend", "credentials", "driver", "gathers", "lane", "objects", "records")
+    __slots__ = (
+        "__weakref__",
+        "_backend",
+        "alone",
+        "asks",
+        "credentials",
+        "driver",
+        "gathers",
+        "lane",
+        "objects",
+        "records",
+    )
 
     def __init__(self, lane: LaneState[Chain], driver: Any, backend: Any) -> None:
         self._backend = weakref.ref(backend)
@@ -39,9 +59,25 @@ class Port:
         self.driver = driver
         self.gathers = callable(getattr(backend, "execute_many", None))
         """Whether the backend can carry out several operations in one call."""
+        self.asks = self.gathers and callable(getattr(backend, "batches", None))
+        """Whether it wants to say which of them gain by that."""
+        self.alone: dict[type, frozenset[Verb]] = {}
+        """What is sent alone all the same, by class; of those that were asked about."""
         self.credentials = Credentials()
         self.objects: WeakIdMap[Any, Facts] = WeakIdMap()
         self.records: weakref.WeakValueDictionary[tuple[type, Any], Record] = weakref.WeakValueDictionary()
+
+    def learn(self, model_type: type) -> None:
+        """Ask the backend what of that class is sent alone; once, and not under the lock, where nothing of the user's runs.
+
+        Raises:
+            Exception: What the backend raises.
+        """
+        backend: Any = self._backend()
+        gain = {method for method in Method if backend.batches(model_type, method)}
+        self.alone[model_type] = frozenset(
+            verb for verb, methods in _MAY_BECOME.items() if not gain.issuperset(methods)
+        )
 
     @property
     def can_renew(self) -> bool:

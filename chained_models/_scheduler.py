@@ -137,7 +137,7 @@ class Scheduler:
         while (chain := lane.grant()) is not None:
             save = chain.startable()
             assert save is not None
-            beside = self._beside(lane, save) if lane.ready else []
+            beside = self._beside(lane, chain, save) if lane.ready else []
             if beside:
                 starts = [self._start(one, first) for one in (chain, *beside) if (first := one.startable()) is not None]
                 lane.share([one.token for one in starts])
@@ -148,18 +148,26 @@ class Scheduler:
             self._watch(lane, held=lane.stopped)
         return effects
 
-    @staticmethod
-    def _beside(lane: LaneState[Chain], save: Save) -> list[Chain]:
-        """The chains whose saves are sent in one call with `save`, if it can be."""
+    def _beside(self, lane: LaneState[Chain], granted: Chain, save: Save) -> list[Chain]:
+        """The chains whose saves are sent in one call with `save`, if it can be: those that have as much time for it."""
         company = save.company
         if company is None:
             return []
 
+        seconds = self._timeout(granted, save)
+
         def fits(chain: Chain) -> bool:
             one = chain.startable()
-            return one is not None and one.company is company
+            return one is not None and one.company is company and self._timeout(chain, one) == seconds
 
         return lane.beside(fits)
+
+    def _timeout(self, chain: Chain, save: Save) -> float:
+        """Seconds that its next attempt may take."""
+        if self.options.any and "timeout" not in save.own:
+            given: float = self.options.of(chain.key).get("timeout", save.timeout)
+            return given
+        return save.timeout
 
     def _start(self, chain: Chain, save: Save) -> Start:
         """Let `save`, which is startable, start; it takes a slot."""

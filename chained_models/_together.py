@@ -12,83 +12,92 @@ from typing import Any
 
 from ._jobs import Ended
 from ._machine import Start
-from .operation import Answer
+from .operation import Answer, Operation
 from .protocols import Call, Execution
 
-__all__ = ["attempt_together"]
+__all__ = ["Line", "attempt_together"]
 
 
-class _Line:
-    """The steps of one attempt, and where they are."""
+class Line:
+    """The steps of one attempt, and where they are.
 
-    __slots__ = ("answer", "error", "sends", "start", "steps")
+    Attributes:
+        start: Which attempt.
+        call: What it wants to be called next; None once it is over.
+    """
+
+    __slots__ = ("_answer", "_error", "_steps", "call", "start")
 
     def __init__(self, start: Start, announce: Callable[[Any], None] | None) -> None:
         self.start = start
-        self.steps = start.save.work.attempt(start.save, announce)
-        self.sends: tuple[Execution, float | None] | None = None
-        self.answer: Answer | None = None
-        self.error: BaseException | None = None
+        self.call: Call | None = None
+        self._steps = start.save.work.attempt(start.save, announce)
+        self._answer: Answer | None = None
+        self._error: BaseException | None = None
 
-    def go_on(self, result: Any = None, error: BaseException | None = None) -> Generator[Call, Any, None]:
-        """Go on until it wants to send, or is over."""
-        self.sends = None
+    def go_on(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Take what came of its call, and go on to the next one, or to its end."""
+        self.call = None
         try:
-            while True:
-                call, seconds = self.steps.send(result) if error is None else self.steps.throw(error)
-                if type(call) is Execution:
-                    self.sends = call, seconds
-                    return
-                result, error = None, None
-                try:
-                    result = yield call, seconds
-                except GeneratorExit:
-                    raise
-                except BaseException as raised:  # noqa: BLE001 - the steps decide
-                    error = raised
+            self.call = self._steps.send(result) if error is None else self._steps.throw(error)
         except StopIteration as stop:
-            self.answer = stop.value
-        except GeneratorExit:
-            raise
+            self._answer = stop.value
         except BaseException as raised:  # noqa: BLE001 - it ends this attempt, and none of the others
-            self.error = raised
+            self._error = raised
+
+    def calls(self, *, all_of_them: bool = True) -> Generator[Call, Any, None]:
+        """Make its calls, to its end; or only up to the one that may be shared."""
+        while self.call is not None and (all_of_them or type(self.call[0]) is not Execution):
+            try:
+                result = yield self.call
+            except GeneratorExit:
+                raise  # its loop is gone; whoever noticed has settled the save
+            except BaseException as raised:  # noqa: BLE001 - the steps decide
+                self.go_on(error=raised)
+            else:
+                self.go_on(result)
 
     @property
     def ended(self) -> Ended:
-        return Ended(self.start.save, self.start.token, self.answer, self.error)
+        """How it ended."""
+        return Ended(self.start.save, self.start.token, self._answer, self._error)
 
 
 def attempt_together(
     starts: Iterable[Start], announce: Callable[[Any], None] | None
-) -> Generator[Call, Any, list[Ended]]:
+) -> Generator[Call, Any, list[Line]]:
     """Make these attempts, as steps; all of one backend, which has an `execute_many`.
+
+    Returns:
+        All of them. Those that want to call something else now that they have their answer (to look what is stored, after a
+        conflict) are not over: the others must not wait for that.
 
     Args:
         starts: Which; all of them still count.
         announce: Called with each save just before it is sent, if it is given.
     """
-    lines = [_Line(start, announce) for start in starts]
+    lines = [Line(start, announce) for start in starts]
     for line in lines:
-        yield from line.go_on()
-    sending = [line for line in lines if line.sends is not None]
+        line.go_on()
+        yield from line.calls(all_of_them=False)
+    sending = [(line, line.call) for line in lines if line.call is not None]
     if sending:
-        backend = sending[0].start.save.backend
-        results = yield from _sent(backend, [line.sends for line in sending if line.sends is not None])
-        for line, result in zip(sending, results, strict=True):
+        results = yield from _sent(sending[0][0].start.save.backend, [call for _, call in sending])
+        for (line, _), result in zip(sending, results, strict=True):
             if isinstance(result, BaseException):
-                yield from line.go_on(error=result)
+                line.go_on(error=result)
             else:
-                yield from line.go_on(result)
-    return [line.ended for line in lines]
+                line.go_on(result)
+    return lines
 
 
-def _sent(backend: Any, sends: Sequence[tuple[Execution, float | None]]) -> Generator[Call, Any, Sequence[Any]]:
+def _sent(backend: Any, sends: Sequence[tuple[Any, float | None]]) -> Generator[Call, Any, Sequence[Any]]:
     """What became of each."""
     (first, _), *others = sends
     seconds = min((seconds for _, seconds in sends if seconds is not None), default=None)
     call: Callable[[], Any] = first
     if others:
-        call = partial(backend.execute_many, [one.args[0] for one, _ in sends])
+        call = partial(_execute_many, backend, [one.args[0] for one, _ in sends])
     try:
         returned = yield call, seconds
     except GeneratorExit:
@@ -97,7 +106,16 @@ def _sent(backend: Any, sends: Sequence[tuple[Execution, float | None]]) -> Gene
         return [error] * len(sends)
     if not others:
         return [returned]
-    if isinstance(returned, Sequence) and len(returned) == len(sends):
-        return returned
+    try:
+        results = list(returned) if isinstance(returned, Sequence) else []
+    except Exception as error:  # noqa: BLE001 - a sequence of the backend's own
+        return [error] * len(sends)
+    if len(results) == len(sends):
+        return results
     wrong = TypeError(f"execute_many() returns one answer, or error, for each of {len(sends)} operations")
     return [wrong] * len(sends)
+
+
+def _execute_many(backend: Any, operations: Sequence[Operation]) -> Any:
+    """Looked up when it is called: whatever is wrong with it is then the end of these attempts."""
+    return backend.execute_many(operations)

@@ -7,6 +7,7 @@ from contextvars import Context
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ._chains import time_left
 from ._future import PENDING, Handle
 from ._machine import Chain
 from ._record import Record, Verb
@@ -137,8 +138,19 @@ class SaveHandle(Handle[T]):
 
     @property
     def company(self) -> object | None:
-        """Its port, if the backend can carry out several operations in one call and there is nothing to be asked for first."""
-        return self.port if self.port.gathers and not self.doubted and self.orphaned is None else None
+        """Its port, if the backend can carry out several operations in one call, and nothing is to be asked for first.
+
+        One with little time left goes alone: a call has the least time of those that share it.
+        """
+        port = self.port
+        if not port.gathers or self.doubted or self.orphaned is not None:
+            return None
+        if self.spent and time_left(self) < self.timeout:
+            return None
+        if port.alone and self.verb in port.alone.get(self.binding.model.type, ()):
+            return None
+        together: object = port
+        return together
 
     @property
     def subject(self) -> T:

@@ -153,11 +153,19 @@ class Backend(Protocol):
     paused. It is called outside the lane, in the place where `execute` is, at most once at a time in each dispatcher,
     and must not wait for saves of its own.
 
-    ``execute_many(operations)``, with which a :class:`~chained_models.Lane` lets saves of different chains share an attempt:
-    one result for each operation, in their order, which is what `execute` would return, or the error that it would raise,
-    returned. What it raises itself is taken as the end of all of them. It is called in the context of the first of them,
-    only with two or more, and has the least of their `timeout`; operations that wait for nothing else are gathered while
-    an earlier call is under way.
+    ``execute_many(operations)``, with which a :class:`~chained_models.Lane` lets saves of different chains share an
+    attempt: a sequence with one result for each operation, in their order. A result is what `execute` would return (an
+    Answer, a mapping or None), or the error that it would raise, any exception, returned; each save goes on as if it had
+    been sent alone. What the call itself raises is taken as the end of all of them, and so is a result of another shape
+    (then, as after any bug, nobody knows what was applied). So an error that it raises must be true of each: Unavailable
+    only if nothing was applied. It is a coroutine function where `execute` is one. It is called in the context of the
+    first of them, with two operations or more, never two of one chain, and has the least of their `timeout`. What is
+    alone is sent by `execute`, at once; others gather while earlier attempts fill the lane. In doubt, and where little
+    time is left, a save is sent alone.
+
+    ``batches(model_type, method)``, beside `execute_many`: False if operations of this method on models of this class
+    gain nothing by it; each of those is sent alone, by `execute`, and does not hold up a batch. Asked once for each class
+    and backend, at the first save.
 
     ``verify(operation)``, called after an InDoubt create if the backend is neither IDEMPOTENT nor TRANSACTIONAL, says
     whether it was applied: True, or the :class:`~chained_models.Answer` or mapping that the create would have given; False

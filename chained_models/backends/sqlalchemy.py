@@ -22,10 +22,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .. import registry
 from .._lane import Lane
 from ..exceptions import InvalidOption, MissingExtra
-from ..operation import Answer, Guarantee, Operation
+from ..operation import Answer, Guarantee, Method, Operation
 
 try:
     import sqlalchemy
@@ -72,9 +71,9 @@ class _Declared:
             Guarantee.TRANSACTIONAL if self._keys is not None else Guarantee.PLAIN
         )
 
-    def batches(self, operation: Operation) -> bool:
-        """Whether `execute_many` would carry it out together with others, as far as its class tells; else one by one."""
-        return self._tables.may_be_plain(registry.model(operation.model).type, operation.method)
+    def batches(self, model_type: type, method: Method) -> bool:
+        """Whether `execute_many` carries them out together with others, as far as the class tells; else one by one."""
+        return self._tables.may_be_plain(model_type, method)
 
 
 class SQLAlchemyBackend(_Declared):

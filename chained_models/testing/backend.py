@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from .._lane import Lane
@@ -15,7 +17,7 @@ from ..mixin import ChainedSaveMixin
 from ..operation import Answer, Guarantee, Method, Operation
 from ..registry import model as registered_model
 from .driver import suspension
-from .flight import Flight
+from .flight import Flight, sleep_all
 
 __all__ = ["AsyncScriptedBackend", "Flight", "Rule", "ScriptedBackend", "Which"]
 
@@ -117,8 +119,12 @@ class ScriptedBackend(MemoryBackend):
         guarantee: What it offers, and keeps; PLAIN if left out.
         lane: How many saves may be in flight at once.
         keys_remembered: So many of the latest idempotency keys are known again, if any are.
+        gathers: Whether it can carry out several operations in one call (`execute_many`). For rules and verbs each of them
+            is an attempt like any other; but the client hears of none before the last of its call has ended. If all end
+            with one and the same exception object, the call raises that.
 
     Attributes:
+        gathers: As it was given; to be changed before the first save, if at all.
         ledger: Every attempt that it has seen, in the order in which they came.
         has_forgotten: Whether a crash has made it forget idempotency keys.
     """
@@ -129,8 +135,10 @@ class ScriptedBackend(MemoryBackend):
         guarantee: Guarantee = Guarantee.PLAIN,
         lane: Lane | None = None,
         keys_remembered: int = KEYS_REMEMBERED,
+        gathers: bool = False,
     ) -> None:
         super().__init__(lane=lane, guarantee=guarantee, keys_remembered=keys_remembered)
+        self.gathers = gathers
         self.ledger: list[Flight] = []
         self.lock = threading.RLock()
         self._rules: list[Rule] = []
@@ -263,6 +271,33 @@ class ScriptedBackend(MemoryBackend):
             flight.block()
         return flight.say()
 
+    @property
+    def execute_many(self) -> Callable[[Sequence[Operation]], Any] | None:
+        """Carries out several operations in one call; None unless it was asked to gather them."""
+        return self._execute_many if self.gathers else None
+
+    def _execute_many(self, operations: Sequence[Operation]) -> Any:
+        began = time.monotonic()
+        flights = self._begin_all(operations)
+        held = [flight for flight in flights if flight.held]
+        if held:
+            suspended = suspension()
+            if suspended is not None:
+                for flight in held:
+                    flight.end_by_itself(suspended)
+                suspended.timed = all(flight.seconds is not None for flight in held)
+                _when_all_over(held, partial(suspended.end, partial(_said, flights)))
+                return suspended
+            for flight in held:
+                flight.block(time.monotonic() - began)
+        return _said(flights)
+
+    def _begin_all(self, operations: Sequence[Operation]) -> tuple[Flight, ...]:
+        flights = tuple(map(self._begin, operations))
+        for flight in flights:
+            flight.company = flights
+        return flights
+
     def _begin(self, operation: Operation) -> Flight:
         """Note the attempt, and do with it what the rules say."""
         with self.lock:
@@ -301,6 +336,28 @@ class ScriptedBackend(MemoryBackend):
         return answer
 
 
+def _when_all_over(flights: Sequence[Flight], call: Callable[[], object]) -> None:
+    """Call it once, when the last of them has ended."""
+    left = iter(range(len(flights) - 1, -1, -1))
+
+    def one_less() -> None:
+        if next(left) == 0:
+            call()
+
+    for flight in flights:
+        flight.when_over(one_less)
+
+
+def _said(flights: Sequence[Flight]) -> list[Answer | BaseException]:
+    """What a call gets that they shared, which is now."""
+    for flight in flights:
+        flight.heard()
+    first = flights[0].error
+    if first is not None and all(flight.error is first for flight in flights):
+        raise first
+    return [flight.say() if flight.error is None else flight.error for flight in flights]
+
+
 def _maker(error: BaseException | type[BaseException]) -> Callable[[], BaseException]:
     """What makes the error of an attempt: of a class one of its own each time."""
     if isinstance(error, type) and issubclass(error, BaseException):
@@ -335,3 +392,8 @@ class AsyncScriptedBackend(ScriptedBackend):
         if flight.held:
             await flight.sleep()
         return flight.say()
+
+    async def _execute_many(self, operations: Sequence[Operation]) -> Any:
+        flights = self._begin_all(operations)
+        await sleep_all([flight for flight in flights if flight.held])
+        return _said(flights)

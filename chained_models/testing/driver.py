@@ -18,13 +18,13 @@ __all__ = ["SteppedDriver", "Suspension", "suspension"]
 class Suspension:
     """What a call returns to the driver instead of an answer: there is none yet. `end` says, once, what came of it."""
 
-    __slots__ = ("_cancel", "_driver", "_go_on", "_said", "timed")
+    __slots__ = ("_cancels", "_driver", "_go_on", "_said", "timed")
 
     def __init__(self, driver: SteppedDriver) -> None:
         self._driver = driver
         self._go_on: Callable[[Callable[[], Any]], None] | None = None
         self._said: Callable[[], Any] | None = None
-        self._cancel: Callable[[], None] = _nothing
+        self._cancels: list[Callable[[], None]] = []
         self.timed = False
         """Whether it ends by itself, when its time has come."""
 
@@ -35,25 +35,22 @@ class Suspension:
         self._go_on = go_on
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
-        """Unless it has ended by then, make this call after so many seconds of virtual time."""
+        """Unless it has ended by then, make this call after so many seconds of virtual time. Several are all made."""
 
         def due() -> Iterable[Job]:
             call()
             return ()
 
         self.timed = True
-        self._cancel = self._driver.wake_at(self._driver.now() + seconds, due)
+        self._cancels.append(self._driver.wake_at(self._driver.now() + seconds, due))
 
     def end(self, say: Callable[[], Any]) -> None:
         """Go on with the attempt: `say` returns what the call returns, or raises what it raises."""
-        self._cancel()
+        for cancel in self._cancels:
+            cancel()
         self._said = say
         if self._go_on is not None:
             self._go_on(say)
-
-
-def _nothing() -> None:
-    """There is nothing to cancel."""
 
 
 class _Here(threading.local):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..exceptions import InDoubt
@@ -14,7 +14,7 @@ from .driver import Suspension
 if TYPE_CHECKING:
     from .backend import ScriptedBackend
 
-__all__ = ["Flight"]
+__all__ = ["Flight", "sleep_all"]
 
 
 class Flight:
@@ -27,6 +27,8 @@ class Flight:
         applied: When it took effect: once, unless the network delivered it twice; never, if it was refused.
         ended: When the attempt got its answer or its error; None while it is held.
         error: What the attempt got instead of an answer.
+        company: All that came in the same call, this one included, in their order; only this one if it came alone. The
+            client hears of none of them before the last has ended.
     """
 
     def __init__(self, backend: ScriptedBackend, operation: Operation) -> None:
@@ -38,6 +40,7 @@ class Flight:
         self.error: BaseException | None = None
         self.seconds: float | None = None
         """After so many seconds it is answered by itself; None for never."""
+        self.company: tuple[Flight, ...] = (self,)
         self._backend = backend
         self._reply: Callable[[], Answer] | None = None
         self._answer: Answer | None = None
@@ -109,6 +112,11 @@ class Flight:
         assert self._answer is not None
         return self._answer
 
+    def heard(self) -> None:
+        """The client hears of its end only now, because others came in the same call."""
+        if len(self.company) > 1:
+            self.ended = self._backend.tick()
+
     # Until it has ended
 
     def when_over(self, wake: Callable[[], object]) -> None:
@@ -121,13 +129,17 @@ class Flight:
 
     def suspend(self, suspended: Suspension) -> None:
         """Leave the attempt to the driver until it has ended, by virtual time."""
-        if self.seconds is not None:
-            suspended.after(self.seconds, self.answer)
+        self.end_by_itself(suspended)
         self.when_over(lambda: suspended.end(self.say))
 
-    def block(self) -> None:
-        """Hold the thread until it has ended, by real time."""
-        if not self._over.wait(self.seconds):
+    def end_by_itself(self, suspended: Suspension) -> None:
+        """Be answered when its time has come, if it has one."""
+        if self.seconds is not None:
+            suspended.after(self.seconds, self.answer)
+
+    def block(self, waited: float = 0.0) -> None:
+        """Hold the thread until it has ended, by real time; so many seconds of which have passed."""
+        if not self._over.wait(None if self.seconds is None else max(0.0, self.seconds - waited)):
             self.answer()
 
     async def sleep(self) -> None:
@@ -141,3 +153,10 @@ class Flight:
             await asyncio.wait_for(over.wait(), self.seconds)
         except TimeoutError:
             self.answer()
+
+
+async def sleep_all(flights: Iterable[Flight]) -> None:
+    """Hold the coroutine until all of them have ended."""
+    import asyncio
+
+    await asyncio.gather(*(flight.sleep() for flight in flights))

@@ -129,6 +129,13 @@ class Simulation:
         capability: One of CAPABILITIES.
     """
 
+    gathers = False
+    """Whether saves of different chains share attempts."""
+    verbs = WEIGHTS
+    themes = THEMES
+    length = 7, 19
+    first = "save"
+
     def __init__(self, seed: int, capability: str) -> None:
         random = self.random = Random(seed)
         self.capability = capability
@@ -137,6 +144,7 @@ class Simulation:
             guarantee=CAPABILITIES[capability],
             lane=Lane(max_in_flight=random.choice((1, 2, 8))),
             **({"keys_remembered": 2} if capability == "WINDOW" else {}),
+            gathers=self.gathers,
         )
         self.harness = Harness(backend, seed=seed)
         self.kind = kind
@@ -171,11 +179,12 @@ class Simulation:
             with self.harness:
                 if random.random() < 0.9:
                     self.backend.hold()
-                favourites = [WEIGHTS[verb] * random.choice((0, 1, 1, 4)) for verb in VERBS]
+                names = tuple(self.verbs)
+                favourites = [weight * random.choice((0, 1, 1, 4)) for weight in self.verbs.values()]
                 if random.random() < 0.2:
-                    theme = random.choice(THEMES)
-                    favourites = [theme.count(verb) for verb in VERBS]
-                for verb in ("save", *random.choices(VERBS, favourites, k=random.randint(7, 19))):
+                    theme = random.choice(self.themes)
+                    favourites = [theme.count(verb) for verb in names]
+                for verb in (self.first, *random.choices(names, favourites, k=random.randint(*self.length))):
                     getattr(self, verb)(random.choice(self.notes))
                 self.drain()
                 self.check()
@@ -446,6 +455,20 @@ class Simulation:
             if note.n != value and not excused and self.writer.get(note.n, address) == address:
                 yield f"V13: {note} has lost the edit {value}"
         yield from self.overwritten()
+        yield from self.crowded(history)
+        for save in self.harness.recorder.placed:
+            if save.attempts > ATTEMPTS:
+                yield f"V15: {save} has been attempted {save.attempts} times"
+        halting = self.kind.__dict__["__chained_binding__"].on_failure is OnFailure.HALT
+        if halting and not (self.updated or self.lifted):
+            halted = {held.since for held in self.harness.recorder.holds if held.why == "halted"}
+            for save, one in self.harness.recorder.placed.items():
+                failed = one.outcome in (Outcome.FAILED, Outcome.ABANDONED) and one.save.attempts
+                if failed and not save.passes_halt and one.settled not in halted:
+                    yield f"V2: {save} has not halted its chain"
+
+    def crowded(self, history: History) -> Iterable[str]:
+        """Whether more attempts were in flight than the lane lets through."""
         most = self.backend.lane.max_in_flight
         flying: list[Attempt] = []
         settled = {one.save: one.tick for one in history.endings}
@@ -459,16 +482,6 @@ class Simulation:
             flying.append(attempt)
             if len(flying) > most:
                 yield f"V1: {len(flying)} attempts at once, in a lane of {most}"
-        for save in self.harness.recorder.placed:
-            if save.attempts > ATTEMPTS:
-                yield f"V15: {save} has been attempted {save.attempts} times"
-        halting = self.kind.__dict__["__chained_binding__"].on_failure is OnFailure.HALT
-        if halting and not (self.updated or self.lifted):
-            halted = {held.since for held in self.harness.recorder.holds if held.why == "halted"}
-            for save, one in self.harness.recorder.placed.items():
-                failed = one.outcome in (Outcome.FAILED, Outcome.ABANDONED) and one.save.attempts
-                if failed and not save.passes_halt and one.settled not in halted:
-                    yield f"V2: {save} has not halted its chain"
 
     def overwritten(self) -> Iterable[str]:
         """Where there are versions, no save that was called before a stranger's value was known overwrites it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,9 @@ from .mutants import KNOWN, MUTANTS, Mutant
 from .simulator import CAPABILITIES, play
 
 
-def caught(mutant: Mutant, seeds: list[int], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str] | None:
+def caught(
+    mutant: Mutant, seeds: list[int], monkeypatch: pytest.MonkeyPatch, play: Callable[[int, str], object] = play
+) -> tuple[int, str] | None:
     """The seed at which it fell, and what was said; None if it survives all of them."""
     with monkeypatch.context() as patch:
         if isinstance(mutant.owner, dict):

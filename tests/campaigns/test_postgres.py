@@ -16,6 +16,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
+from functools import partial
 from typing import Any
 
 import pytest
@@ -416,19 +417,40 @@ def open_connections(look: sa.Engine) -> int:
         return int(connection.execute(count).scalar_one())
 
 
-def test_crashes_and_killed_connections(campaign: Campaign, server: Server, look: sa.Engine) -> None:
-    """Nothing lost, nothing reordered, nothing twice where that is promised; no hang, and no connection left open."""
-    restarts, kills = campaign.pick((6, 50), (60, 600), (300, 4000))
+class Counting(SQLAlchemyBackend):
+    """Counts what shares a transaction."""
+
+    batched = 0
+
+    def execute_many(self, operations: Any) -> Any:
+        self.batched += len(operations)
+        return super().execute_many(operations)
+
+
+@pytest.mark.parametrize(
+    "lane",
+    [partial(Lane, max_in_flight=WRITERS, max_batch=1), partial(Lane, max_in_flight=2)],
+    ids=["alone", "together"],
+)
+def test_crashes_and_killed_connections(
+    campaign: Campaign, server: Server, look: sa.Engine, lane: Callable[[], Lane]
+) -> None:
+    """Nothing lost, nothing reordered, nothing twice where that is promised; no hang, and no connection left open.
+
+    Whether each save has a transaction of its own, or those that gather share one.
+    """
+    restarts, kills = campaign.pick((3, 25), (30, 300), (150, 2000))
     threads = threading.enumerate()
     killer = Killer(server.url, every=5)
     engine = writing(server.url)
     killer.attach(engine)
     going = threading.Event()
     going.set()
-    lane = Lane(max_in_flight=WRITERS)
+    shared, batched = lane(), []
     with Dispatcher("threads") as dispatcher:
         for kind, guarantee in KINDS.items():
-            backend = SQLAlchemyBackend(engine, lane=lane, key_table=bool(guarantee & Guarantee.TRANSACTIONAL))
+            backend = Counting(engine, lane=shared, key_table=bool(guarantee & Guarantee.TRANSACTIONAL))
+            batched.append(backend)
             assert backend.guarantee(kind) == guarantee
             kind.bind(backend, dispatcher=dispatcher, retry=PATIENT)
         writers = [Writer(f"w{number}", campaign.seed, list(KINDS), going) for number in range(WRITERS)]
@@ -458,11 +480,14 @@ def test_crashes_and_killed_connections(campaign: Campaign, server: Server, look
     assert said["saved"] > 0
     assert said["abandoned"] > 0
     assert killer.kills.keys() == set(Killer.MOMENTS)
+    together = sum(backend.batched for backend in batched)
+    assert bool(together) is (shared.max_batch > 1)
     campaign.report(
         restarts=restarts,
         killed=killer.kills.total(),
         **{f"killed {moment}": killer.kills[moment] for moment in Killer.MOMENTS},
         commits=killer.commits,
+        sent_together=together,
         lines_in_the_log=len(log),
         **dict(sorted(said.items())),
     )

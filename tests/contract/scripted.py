@@ -206,18 +206,21 @@ class AsyncScripted(Script):
 
     async def execute(self, operation: Operation) -> Answer | dict[str, Any] | None:
         with self._attempt(operation) as failure:
-            name = operation.values["name"]
-            if self._held & {None, name}:
-                event = asyncio.Event()
-                self._sleepers.append((name, asyncio.get_running_loop(), event))
-                while not event.is_set():
-                    try:
-                        await event.wait()
-                    except asyncio.CancelledError:
-                        if not self.deaf:
-                            raise
+            await self._until_released(operation.values["name"])
             await asyncio.sleep(0)
             return self._answer(operation, failure)
+
+    async def _until_released(self, name: str) -> None:
+        if not self._held & {None, name}:
+            return
+        event = asyncio.Event()
+        self._sleepers.append((name, asyncio.get_running_loop(), event))
+        while not event.is_set():
+            try:
+                await event.wait()
+            except asyncio.CancelledError:
+                if not self.deaf:
+                    raise
 
 
 # Time

@@ -16,7 +16,7 @@ from typing import Any
 from chained_models._answer import heir
 from chained_models._lane import Lane, LaneState, Renew
 from chained_models._ledger import Ledger
-from chained_models._machine import Effect, Settled, Start, Wake
+from chained_models._machine import Effect, Settled, Start, Together, Wake
 from chained_models._merge import Facts
 from chained_models._model_work import ModelWork
 from chained_models._port import Port
@@ -71,12 +71,16 @@ class Attempt:
 class LedgerRules:
     """One ledger, one backend, a few objects."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, gathers: bool = False) -> None:
         self.random = random
         self.ledger = Ledger()
         self.work = ModelWork(self.ledger)
         self.guarantee = random.choice((Guarantee.PLAIN, Guarantee.IDEMPOTENT))
         self.port = Port(LaneState(Lane(max_in_flight=random.choice((1, 2, 8)))), None, self)
+        self.port.gathers = gathers
+        if gathers:
+            self.port.lane.lane.max_in_flight = 1
+        self.batches = 0
         options = Binding(coalesce=random.choice(list(Coalesce)))
         self.binding: Any = SimpleNamespace(model=SimpleNamespace(type=Thing), binding=options)
         self.waiting = WaitingRules(random)
@@ -111,6 +115,11 @@ class LedgerRules:
             match effect:
                 case Start(save, token):
                     self.starts(save, token)
+                case Together(starts):
+                    self.batches += 1
+                    for one in starts:
+                        assert not one.save.doubted, f"V3: {one.save} was in doubt, and is in a batch"
+                        self.starts(one.save, one.token)
                 case Wake(save, token, _):
                     self.wakes.append((save, token))
                 case Settled(save, release):
@@ -281,7 +290,8 @@ class LedgerRules:
             assert (effects is None) is not waited_for, "RE4: a renewal that was given up counts"
             if waited_for:
                 assert renewed or self.port.lane.paused, "RE4: it was not renewed, and the lane goes on"
-                self.older = self.ledger.machine.last_token - len([e for e in effects or () if isinstance(e, Start)])
+                started = [len(e.starts) if isinstance(e, Together) else isinstance(e, Start) for e in effects or ()]
+                self.older = self.ledger.machine.last_token - sum(started)
                 self.fresh = self.older if renewed else None
             self.carry_out(effects or [])
 
@@ -459,13 +469,14 @@ class LedgerRules:
         )
 
 
-def walk(seed: int, steps: int) -> None:
-    """Take random steps, and drain."""
+def walk(seed: int, steps: int, *, gathers: bool = False) -> int:
+    """Take random steps, and drain. Returns how many batches there were."""
     random = Random(seed)
-    rules = LedgerRules(random)
+    rules = LedgerRules(random, gathers=gathers)
     weights = [weight * random.choice((0, 1, 1, 3)) for weight in rules.STEPS.values()]
     weights[0] = weights[0] or 6
     for name in random.choices(list(rules.STEPS), weights, k=steps):
         getattr(rules, name)()
         rules.check()
     rules.drain()
+    return rules.batches

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chained_models._lane import Lane, LaneState, Signal
-from chained_models._machine import Effect, Idle, Machine, Settled, Start, Wake
+from chained_models._machine import Effect, Idle, Machine, Settled, Start, Together, Wake
 from chained_models._pace import CallOptions, Pace, Rest, Unrest
 from chained_models._states import OUTCOMES, SaveState
 from chained_models.exceptions import (
@@ -117,6 +117,7 @@ class FakeSave:
         self.pace: Any = None
         self.riders: Any = ()
         self.company: Any = None
+        """Those of the same may be sent together."""
         self.manual = self.listed = self.alone = False
         self.given_timeout: float | None = None
         # The reference.
@@ -197,13 +198,18 @@ class MachineRules(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine = self.machine_type()
-        lanes = Lane(max_in_flight=1, long_after=8, max_long=1), Lane(max_in_flight=3, long_after=3, max_long=2)
+        lanes = (
+            Lane(max_in_flight=1, long_after=8, max_long=1),
+            Lane(max_in_flight=3, max_batch=2, long_after=3, max_long=2),
+        )
         self.lanes = [self.lane_type(lane) for lane in lanes]
         self.congestions = [Congestion(lane) for lane in lanes]
         self.unheard = [False] * LANES
         """Lanes that go on, of which the machine has not been told yet."""
         self.lines = {key: Line() for key in KEYS}
         self.all: list[FakeSave] = []
+        self.together: dict[int, frozenset[int]] = {}
+        """Token of every attempt that was started with others, and the tokens of all of them."""
         self.stranded: list[tuple[FakeSave, int]] = []
         self.over: list[tuple[FakeSave, int]] = []
         self.wakes: list[tuple[FakeSave, int]] = []
@@ -229,6 +235,8 @@ class MachineRules(RuleBasedStateMachine):
                     self.hears(name, save)
                 case Start(save, token):
                     self.starts(save, token)
+                case Together(starts):
+                    self.start_in_company(starts)
                 case Wake(save, token, _):
                     assert save.waits_for is None and save.running is None, f"V15: two wake-ups for {save}"
                     save.waits_for = token
@@ -249,7 +257,7 @@ class MachineRules(RuleBasedStateMachine):
                 case Idle(chain):
                     assert self.lines[chain.key].empty, f"V10: {chain.key} is not idle"
 
-    def starts(self, save: FakeSave, token: int) -> None:
+    def starts(self, save: FakeSave, token: int, *, goes_along: bool = False) -> None:
         line = self.lines[save.key]
         assert save.outcome is None, f"V6: {save} is sent after it settled"
         assert line.active in (None, save) and save.running is None, f"V1: {save} starts beside {line.active}"
@@ -272,10 +280,30 @@ class MachineRules(RuleBasedStateMachine):
         assert not self.lane_of(save.key).lane.paused, f"V15: {save} starts although its lane is paused"
         for key, other in self.lines.items():
             beside = key != save.key and self.lane_of(key) is self.lane_of(save.key)
-            if beside and other.startable is not None and not self.resting(key):
+            if beside and not goes_along and other.startable is not None and not self.resting(key):
                 self.overtaken[key][save.key] += 1
                 assert self.overtaken[key][save.key] <= 1, f"fairness: {save.key} overtakes {key} twice"
         self.overtaken[save.key].clear()
+
+    def start_in_company(self, starts: list[Start]) -> None:
+        """A batch is of different chains of one lane that may share an attempt, and have the same time for it."""
+        lane = self.lane_of(starts[0].save.key)
+        assert 1 < len(starts) <= lane.lane.max_batch, f"batch: {len(starts)} in one of {lane.lane.max_batch}"
+        for facts in ("company", "timeout"):
+            assert len({getattr(one.save, facts) for one in starts}) == 1, f"batch: {starts} have not the same {facts}"
+        assert starts[0].save.company is not None, "batch: one that goes alone does not"
+        assert len({one.save.key for one in starts}) == len(starts), f"V1: two of a chain in {starts}"
+        assert {self.lane_of(one.save.key) for one in starts} == {lane}, f"batch: {starts} are of several lanes"
+        assert not self.congestion_of(starts[0].save.key).congested, "congestion: several at a time"
+        self.together |= dict.fromkeys((one.token for one in starts), frozenset(one.token for one in starts))
+        for one in starts:
+            # Who goes along takes no place of anybody's.
+            self.starts(one.save, one.token, goes_along=one is not starts[0])
+
+    def flights(self, tokens: set[int], *, of: set[int] | None = None) -> int:
+        """How many attempts these are, a batch being one; only batches of which all that run are among them, if `of` tells those."""
+        batches = {self.together.get(token, frozenset({token})) for token in tokens}
+        return sum(of is None or batch & of <= tokens for batch in batches)
 
     def starts_together(self, save: FakeSave, token: int) -> None:
         """A batch is what is queued right behind the first of it, and then stays together."""
@@ -304,7 +332,8 @@ class MachineRules(RuleBasedStateMachine):
             congestion.long.add(token)
         elif name == "congested":
             assert not congestion.congested, "congestion: said twice"
-            assert len(congestion.long & running) >= congestion.lane.max_long, "congestion: too early"
+            long = congestion.long & {token for token in running if token is not None}
+            assert self.flights(long) >= congestion.lane.max_long, "congestion: too early"
             assert save.running in congestion.long, f"congestion: not by {save}"
             congestion.congested, congestion.since = True, set()
         else:
@@ -354,9 +383,12 @@ class MachineRules(RuleBasedStateMachine):
         policy=POLICIES,
         timeout=[4.0, 16.0],
         fill=BOTH,
+        company=[None, "a", "a", "a", "a"],
     )
-    def reserve(self, key: int, policy: RetryPolicy, timeout: float, fill: bool) -> None:
-        self.add(FakeSave(key, policy, timeout, passes_halt=False), fill=fill)
+    def reserve(self, key: int, policy: RetryPolicy, timeout: float, fill: bool, company: str | None) -> None:
+        save = FakeSave(key, policy, timeout, passes_halt=False)
+        save.company = company
+        self.add(save, fill=fill)
 
     @step(
         10,
@@ -816,7 +848,8 @@ class MachineRules(RuleBasedStateMachine):
             lost = {token: save for save, token in self.stranded if self.lane_of(save.key) is state}
             assert state.slots == mine | lost, "slots: one for each attempt that runs"
             most = state.lane.max_in_flight
-            assert len(state.slots) <= most + min(len(lost), most), "slots: more than the lane has"
+            taken, hang = self.flights(set(state.slots)), self.flights(set(lost), of=set(state.slots))
+            assert taken <= most + min(hang, most), "slots: more than the lane has"
             ready = [
                 key for key, line in self.lines.items() if self.lane_of(key) is state and line.startable is not None
             ]
@@ -828,12 +861,12 @@ class MachineRules(RuleBasedStateMachine):
                 if key not in in_line and not self.told(key) and all(save.filled for save in self.lines[key].saves)
             ]
             assert in_line <= set(ready) and not missed, "V10: the line before the lane is who could start"
-            room = not state.lane.paused and len(mine) + max(0, len(lost) - most) < most
+            room = not state.lane.paused and taken - min(hang, most) < most
             congestion = self.congestions[number]
             long = {token for token in mine if token in congestion.long}
             assert congestion.congested is state.congested is state.lane.congested, "congestion: not as it was told"
             assert bool(long) or not congestion.congested, "congestion: nobody says that it is over"
-            assert len(long) < state.lane.max_long or congestion.congested, "congestion: nobody says so"
+            assert self.flights(long) < state.lane.max_long or congestion.congested, "congestion: nobody says so"
             room = room and not (congestion.congested and congestion.since & set(mine))
             assert not (in_line and room) or self.unheard[number], f"V15: {ready} could start, and nobody does"
         for key, line in self.lines.items():
@@ -870,4 +903,5 @@ class MachineRules(RuleBasedStateMachine):
         left = [save for save in self.all if save.outcome is None]
         assert not left and not self.machine.chains, f"V15: {left} did not end"
         for state in self.lanes:
-            assert not state.slots and not state.ready and not state._stranded, "V10: slots are left"
+            left = state.slots, state.ready, state._stranded, state._shared, state._beside
+            assert not any(left), "V10: slots are left"

@@ -29,6 +29,13 @@ def test_walks(hundred: int) -> None:
         walk(seed=100 * hundred + number, steps=80)
 
 
+@pytest.mark.parametrize("hundred", range(5))
+def test_walks_in_company(hundred: int) -> None:
+    """Nor where saves of different chains are sent together."""
+    batches = sum(walk(seed=100 * hundred + number, steps=80, gathers=True) for number in range(100))
+    assert batches > 25
+
+
 @pytest.mark.parametrize("seed", [1880, 5171])
 def test_walks_that_once_led_astray(seed: int) -> None:
     """A save that halted a shared chain is sent again after its record was merged with one that has another chain."""

@@ -13,7 +13,7 @@ import pytest
 
 from chained_models import _machine, _pace
 from chained_models._lane import LaneState, Signal
-from chained_models._machine import Chain, Idle, Machine, Settled, Start, Wake
+from chained_models._machine import Chain, Idle, Machine, Settled, Start, Together, Wake
 from chained_models._pace import Pace, Rest, Unrest
 from chained_models._states import OUTCOMES, TRANSITIONS, Input, SaveState
 from chained_models.policies import Outcome, Ruling, Verdict
@@ -51,6 +51,12 @@ def mutant(name: str, caught_by: str, owner: Any, attribute: Any) -> Callable[[C
 MUTANTS: list[Mutant] = []
 
 
+def started(effects: list[Any]) -> list[Start]:
+    """All that these effects start."""
+    starts = [effect.starts if isinstance(effect, Together) else [effect] for effect in effects]
+    return [one for some in starts for one in some]
+
+
 def startable(*, but: str) -> Callable[[Any], Any]:
     """`Chain.startable` without one of its conditions."""
 
@@ -80,7 +86,7 @@ def startable(*, but: str) -> Callable[[Any], Any]:
 
 for condition, sees in {
     "active": "V[12]",
-    "unfilled": "V2",
+    "unfilled": "V2|V10",
     "paused": "V2|V10",
     "finishing": "V2|V10",
     "halted": "V2|V10",
@@ -211,18 +217,18 @@ def _(_: Any) -> Any:
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)
-        for start in effects:
+        for start in started(effects):
             start.save.attempts = 1
         return effects
 
     return granted
 
 
-@mutant("a wait that is over counts for the next attempt too", r"V[12]|^$|^assert ", Machine, "_granted")
+@mutant("a wait that is over counts for the next attempt too", r"V[12]|fairness|^$|^assert ", Machine, "_granted")
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)
-        for start in effects:
+        for start in started(effects):
             start.save.due = start.save.attempts > 1
         return effects
 
@@ -429,7 +435,7 @@ def _(right: Any) -> Any:
     return offer
 
 
-@mutant("room in the lane is offered to nobody", "V1", Machine, "_offer")
+@mutant("room in the lane is offered to nobody", "V1|fairness", Machine, "_offer")
 def _(right: Any) -> Any:
     def offer(self: Machine, chain: Chain) -> Any:
         return right(self, chain) if chain.startable() is not None else (right(self, chain), [])[1]
@@ -831,7 +837,7 @@ def _(right: Any) -> Any:
 def _(right: Any) -> Any:
     def granted(self: Machine, lane: Any) -> Any:
         effects = right(self, lane)
-        for start in effects:
+        for start in started(effects):
             start.save.open = start.save.pace is not None
         return effects
 
@@ -889,6 +895,71 @@ def _(right: Any) -> Any:
     return lambda error, **given: right(error, **{**given, "attempts": 0, "spent": 0.0})
 
 
+# Batches
+
+
+@mutant("a batch is of any size", "batch", LaneState, "beside")
+def _(right: Any) -> Any:
+    def beside(self: LaneState[Any], fits: Any) -> Any:
+        before, self.lane.max_batch = self.lane.max_batch, 100
+        chosen = right(self, fits)
+        self.lane.max_batch = before
+        return chosen
+
+    return beside
+
+
+@mutant("a batch takes whoever is ready", "batch", LaneState, "beside")
+def _(right: Any) -> Any:
+    return lambda self, fits: right(self, lambda chain: True)
+
+
+@mutant("who goes along stays in line", "V10|V2|^$|^assert ", LaneState, "beside")
+def _(right: Any) -> Any:
+    def beside(self: LaneState[Any], fits: Any) -> Any:
+        chosen = right(self, fits)
+        self.ready.update(dict.fromkeys(chosen))
+        return chosen
+
+    return beside
+
+
+@mutant("a congested lane sends batches", "congestion", LaneState, "beside")
+def _(right: Any) -> Any:
+    def beside(self: LaneState[Any], fits: Any) -> Any:
+        congested, self.congested = self.congested, False
+        chosen = right(self, fits)
+        self.congested = congested
+        return chosen
+
+    return beside
+
+
+@mutant("each of a batch takes a slot", "V15|congestion", LaneState, "share")
+def _(right: Any) -> Any:
+    return lambda self, tokens: None
+
+
+@mutant("a batch gives its slot back with the first of it", "slots", LaneState, "give_back")
+def _(right: Any) -> Any:
+    def give_back(self: LaneState[Any], token: int) -> None:
+        if token in self._shared:
+            self._beside += len(self._shared[token]) == self._beside + 1
+        right(self, token)
+
+    return give_back
+
+
+@mutant("a batch that was partly given up is given up", "slots", LaneState, "_flights")
+def _(right: Any) -> Any:
+    return lambda self, tokens, *, whole=False: right(self, tokens)
+
+
+@mutant("each of a batch takes long", "congestion", LaneState, "_flights")
+def _(right: Any) -> Any:
+    return lambda self, tokens, *, whole=False: right(self, tokens, whole=whole) if whole else len(set(tokens))
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_the_rules_catch_it(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with this one wrong line breaks the invariant that stands for it."""
@@ -906,5 +977,6 @@ def test_every_invariant_has_a_mutant() -> None:
     """No invariant is without a machine that breaks it."""
     caught = " ".join(mutant.caught_by for mutant in MUTANTS)
     assert all(
-        name in caught for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness", "congestion")
+        name in caught
+        for name in ("V2", "V5", "V6", "V7", "V9", "V10", "V15", "slots", "fairness", "congestion", "batch")
     )

@@ -354,7 +354,7 @@ def test_whether_a_class_gains_is_known_beforehand() -> None:
     """Without a connection, so that what would go one by one need not stand in one line for it."""
     backend = SQLAlchemyBackend(sessionmaker())
     methods = (Method.CREATE, Method.PATCH, Method.READ, Method.DELETE)
-    gains = {model: [backend.batches(operation(model, method)) for method in methods] for model in (Note, Parent, Dog)}
+    gains = {model: [backend.batches(model, method) for method in methods] for model in (Note, Parent, Dog)}
     assert gains == {
         Note: [True, True, True, True],
         Parent: [True, True, True, False],
@@ -363,7 +363,7 @@ def test_whether_a_class_gains_is_known_beforehand() -> None:
     listener = lambda *arguments: None  # noqa: E731
     sa.event.listen(Note, "before_update", listener)
     try:
-        assert not backend.batches(operation(Note, Method.PATCH))
+        assert not backend.batches(Note, Method.PATCH)
     finally:
         sa.event.remove(Note, "before_update", listener)
 

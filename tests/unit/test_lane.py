@@ -302,3 +302,94 @@ def test_nothing_starts_while_credentials_are_renewed() -> None:
     line.lane.pause()
     line.renewing.clear()
     assert line.paused and granted(line) == 0
+
+
+def in_flight(line: LaneState[str], *tokens: int) -> None:
+    """These have started in one call."""
+    for token in tokens:
+        line.take(token, Save())
+    line.share(tokens)
+
+
+def test_a_batch_has_a_size() -> None:
+    """At least one, which is no batch; it may be changed at any time."""
+    with pytest.raises(InvalidOption, match="sends every save alone"):
+        Lane(max_batch=0)
+    line = state(max_batch=3)
+    for name in "abcdefg":
+        line.request(name)
+    assert line.grant() == "a"
+    assert line.beside(lambda name: name not in "c") == ["b", "d"]
+    line.lane.max_batch = 1
+    assert line.beside(lambda name: True) == []
+    assert list(line.ready) == ["c", "e", "f", "g"]
+    line.lane.max_batch = 100
+    line.congested = True
+    assert line.beside(lambda name: True) == []
+
+
+def test_not_the_whole_line_is_looked_at() -> None:
+    """Ten thousand that do not fit are not asked each time that one of another kind is sent."""
+    line = state(max_batch=5)
+    asked: list[str] = []
+    for number in range(1_000):
+        line.request(f"chain {number}")
+    assert line.beside(lambda name: bool(asked.append(name))) == []
+    assert len(asked) == 20
+
+
+def test_a_batch_holds_one_slot_until_the_last_of_it_is_over() -> None:
+    """However many they are, and in whatever order they end; who is over twice counts once."""
+    line = state(2)
+    in_flight(line, 1, 2, 3)
+    assert line.open
+    line.take(4, Save())
+    assert line.full and "2 attempts run" in str(line.why)
+    for token in (2, 2, 1, 1):
+        line.give_back(token)
+        assert line.full
+    line.give_back(3)
+    assert line.open
+    in_flight(line, 5, 6)
+    assert line.full
+    line.give_back(4)
+    assert line.open
+    for token in (5, 6):
+        line.give_back(token)
+    assert not line.slots and not line._shared and not line._beside
+
+
+def test_a_batch_that_was_given_up_strands_one_slot() -> None:
+    """When all of it that still runs was given up, and not before."""
+    line = state(1)
+    in_flight(line, 1, 2, 3)
+    line.strand(1)
+    line.strand(2)
+    assert line.full and not line.stopped
+    line.give_back(3)  # it has ended
+    assert line.open
+    line.take(4, Save())
+    line.strand(4)
+    assert line.full
+    line.request("a")
+    assert line.stopped
+    line.give_back(1)
+    assert line.full
+    line.give_back(2)
+    assert line.open
+
+
+def test_a_long_batch_is_long_once() -> None:
+    """Each save of it is told to take long, and the lane is not congested by it alone."""
+    line = state(4, long_after=3, max_long=2)
+    in_flight(line, 1, 2, 3)
+    assert line.look(3) is None
+    assert [name for name, _ in told(line)] == ["long_running"] * 3 and not line.congested
+    line.take(4, Save())
+    line.look(3)
+    assert [name for name, _ in told(line)] == ["long_running", "congested"]
+    for token in (1, 2, 3):
+        line.give_back(token)
+        assert line.congested
+    line.give_back(4)
+    assert [name for name, _ in told(line)] == ["recovered"]

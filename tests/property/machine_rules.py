@@ -903,5 +903,5 @@ class MachineRules(RuleBasedStateMachine):
         left = [save for save in self.all if save.outcome is None]
         assert not left and not self.machine.chains, f"V15: {left} did not end"
         for state in self.lanes:
-            left = state.slots, state.ready, state._stranded, state._shared, state._beside
+            left = state.slots, state.ready, state._stranded, state._shared, state._riding
             assert not any(left), "V10: slots are left"

@@ -944,7 +944,7 @@ def _(right: Any) -> Any:
 def _(right: Any) -> Any:
     def give_back(self: LaneState[Any], token: int) -> None:
         if token in self._shared:
-            self._beside += len(self._shared[token]) == self._beside + 1
+            self._riding += len(self._shared[token]) == self._riding + 1
         right(self, token)
 
     return give_back

@@ -356,7 +356,7 @@ def test_a_batch_holds_one_slot_until_the_last_of_it_is_over() -> None:
     assert line.open
     for token in (5, 6):
         line.give_back(token)
-    assert not line.slots and not line._shared and not line._beside
+    assert not line.slots and not line._shared and not line._riding
 
 
 def test_a_batch_that_was_given_up_strands_one_slot() -> None:

@@ -309,7 +309,7 @@ def test_an_identity_that_came_late_reaches_the_object(backend: Scripted) -> Non
             return super().execute(operation)
 
     with Dispatcher("threads") as dispatcher:
-        Basket.bind(Slow(), dispatcher=dispatcher, retry=RetryPolicy(attempts=1, timeout=0.01), timeout=0.01)
+        Basket.bind(Slow(), dispatcher=dispatcher, retry=RetryPolicy(attempts=1, timeout=0.3), timeout=0.3)
         basket = Basket()
         basket.chain.on("stale", lambda event: told.set())
         assert isinstance(basket.save().exception(5), Abandoned)

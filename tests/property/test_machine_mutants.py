@@ -950,9 +950,9 @@ def _(right: Any) -> Any:
     return give_back
 
 
-@mutant("a batch that was partly given up is given up", "slots", LaneState, "_flights")
+@mutant("a batch that was partly given up is given up", "slots", LaneState, "_riding_stranded")
 def _(right: Any) -> Any:
-    return lambda self, tokens, *, whole=False: right(self, tokens)
+    return lambda self: len(self._stranded) - self._flights(self._stranded)
 
 
 @mutant("each of a batch takes long", "congestion", LaneState, "_flights")

@@ -50,6 +50,8 @@ class Intake:
         self._ledger = engine.ledger
         self._ports: WeakIdMap[Any, Port] = WeakIdMap()
         self._saves = ModelWork(engine.ledger)
+        self._here = 0
+        """The thread that was here last."""
 
     def submit(
         self,
@@ -78,10 +80,15 @@ class Intake:
         if self._announcer.deliveries.filled:
             self._announcer.rescue()
         facts = port.objects.get(model) or self._facts(port, model)
+        here, last = threading.get_ident(), self._here
+        if here == last:
+            here = last  # the same number, not an equal one of its own for each of a million objects
+        else:
+            self._here = here
         while True:
-            with facts.latch:
-                facts.thread = threading.get_ident()
-                if facts.deferred:
+            with facts:
+                facts.thread = here
+                if facts.unusual is not None:
                     facts.catch_up()
                 for name, value in attributes:
                     bound.adapter.edit(model, name, value)
@@ -233,7 +240,7 @@ class Intake:
 
     def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
         """The user says that an object is as the backend has it."""
-        with facts.latch:
+        with facts:
             with self._engine.deciding:
                 effects = self._saves.identify(port, facts.record.current(), model_type, identity)
             facts.declare(base, version)

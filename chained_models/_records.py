@@ -55,7 +55,7 @@ class Records:
         if not save.passes_halt:
             facts = save.facts
             save.before, facts.last = facts.last, save
-            if facts.given:
+            if facts.unusual is not None and facts.given:
                 save.given, facts.given = facts.given, {}
         if save.passes_halt or save.verb is Verb.DELETE or save.coalesce is Coalesce.LATEST:
             self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)

@@ -46,7 +46,8 @@ class Record:
         deletion: The accepted delete that has not ended otherwise, or None.
         unsettled: How many of its saves have not settled.
         patches: How many of those are patches.
-        chain_key: The ordering key of the chain that its unsettled saves are in.
+        chain_key: The ordering key of the chain that its unsettled saves are in, or that its last one was in; None once that is
+            its own and nothing of it is unsettled, or it would keep itself alive.
     """
 
     __slots__ = ("__weakref__", "_became", "chain_key", "deletion", "identity", "label", "life", "patches", "unsettled")
@@ -88,6 +89,11 @@ class Record:
             other.life = Life.LIVE
         if other.deletion is None:
             other.deletion = self.deletion
+
+    @property
+    def line(self) -> Any:
+        """The ordering key of the chain that it was in last: its own, if it was in no other."""
+        return self if self.chain_key is None else self.chain_key
 
     @property
     def in_doubt(self) -> bool:

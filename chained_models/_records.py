@@ -96,8 +96,9 @@ class Records:
             if record.deletion is not None:
                 return None
         chains = self._machine.chains
-        if not record.unsettled and not (chains and self._halts(record)):
-            record.chain_key = record if key is None else key
+        if not record.unsettled:
+            own = record if key is None else key
+            record.chain_key = record.line if chains and self._halts(record) else own
         chain = chains.get(record.chain_key)
         if save.after:
             refuse_own_chain(save, record.chain_key)
@@ -130,7 +131,7 @@ class Records:
 
     def _halts(self, record: Record) -> bool:
         """Whether a failed save of `record` stops its chain: it may be retried there, so what follows waits there too."""
-        chain = self._machine.chains.get(record.chain_key)
+        chain = self._machine.chains.get(record.line)
         halted: Any = None if chain is None else chain.halted
         return halted is not None and halted.record.current() is record
 
@@ -256,6 +257,8 @@ class Records:
         """It is counted no more."""
         record = save.record.current()
         record.unsettled -= 1
+        if not record.unsettled and record.chain_key is record:
+            record.chain_key = None
         record.patches -= save.verb is Verb.PATCH
         save.facts.unsettled -= 1
         if record.deletion is save:

@@ -203,10 +203,10 @@ class ModelChain(Chain, Generic[T]):
     @property
     def _key(self) -> Any:
         record = self._record
-        state = self._host.chain_state(record.chain_key)
+        state = self._host.chain_state(record.line)
         halted: Any = None if state is None else state.halted
         if record.unsettled or (halted is not None and halted.record.current() is record):
-            return record.chain_key
+            return record.line
         key = self._bound.ordering_key(self._port, self._model)
         return record if key is None else key
 

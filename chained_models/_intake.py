@@ -103,7 +103,7 @@ class Intake:
                     facts,
                     bound,
                     bound.binding.timeout if timeout is None else timeout,
-                    contextvars.copy_context(),
+                    _context(facts.last),
                     self._announcer.delivery(),
                 )
                 # What few saves have is set only on those; see Handle.
@@ -248,6 +248,25 @@ class Intake:
 
 
 _WRITES = (Verb.SAVE, Verb.PATCH)
+_NO_VARIABLES = contextvars.Context()
+
+
+def _context(before: SaveHandle[Any] | None) -> contextvars.Context:
+    """What the context variables are now; the Context of the save in front of it, if they are the same.
+
+    Attempts run in copies of it, so that one may serve any number of saves. A queued save is one object less for the garbage
+    collector then. Compared is what the variables refer to: what is equal need not be the same, and asking is the user's code.
+    """
+    now = contextvars.copy_context()
+    if not now:
+        return _NO_VARIABLES
+    if before is None or len(now) != len(before.context):
+        return now
+    known = before.context.get
+    for variable, value in now.items():
+        if known(variable, now) is not value:
+            return now
+    return before.context
 
 
 def _is_there(parent: Any) -> bool:

@@ -242,7 +242,7 @@ class Intake:
         """The user says that an object is as the backend has it."""
         with facts:
             with self._engine.deciding:
-                effects = self._saves.identify(port, facts.record.current(), model_type, identity)
+                effects = self._saves.identify(port, facts, model_type, identity)
             facts.declare(base, version)
         self._engine.run(effects)
 

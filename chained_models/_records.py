@@ -144,7 +144,7 @@ class Records:
         record: Record = facts.record.current()
         if identity is not None and record.life is Life.NEW and not record.unsettled:
             if record.identity != identity:
-                known = port.record(model_type, record.label, identity, stored=stored)
+                known = port.record(facts, model_type, identity, stored=stored)
                 if record.identity is None:  # a private one: a pause, or a halt, is of this object and goes along
                     record.merge_into(known)
                     self._join(record, known)
@@ -369,14 +369,15 @@ class Records:
 
     def _identify(self, save: SaveHandle[Any], record: Record, identity: Any) -> list[Effect]:
         """The backend gave the identity. If it is one that already has a chain, both go on in that one."""
-        known = save.port.identify(record, save.binding.model.type, identity)
+        known = save.port.identify(save.facts, record, save.binding.model.type, identity)
         return [] if known is None else self._join(record, known)
 
-    def identify(self, port: Any, record: Record, model_type: type, identity: Any) -> list[Effect]:
+    def identify(self, port: Any, facts: Facts, model_type: type, identity: Any) -> list[Effect]:
         """The user says under which identity the object is stored."""
+        record = facts.record.current()
         _refuse_another(record, identity)
         effects: list[Effect] = []
-        if record.identity is None and (known := port.identify(record, model_type, identity)) is not None:
+        if record.identity is None and (known := port.identify(facts, record, model_type, identity)) is not None:
             effects = self._join(record, known)
         record.current().confirmed(Method.READ)
         return effects

@@ -12,7 +12,7 @@ way for each kind of model, and there is none in a slots class.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -48,16 +48,21 @@ class WeakIdMap(Generic[K, V]):
     """A mapping from live objects, by identity, to values; an entry goes when its object does.
 
     A value must not refer to its own key, or the key would live for ever. Single operations are atomic under the GIL.
+
+    Args:
+        gone: Called with the value of an object that is gone: at any time, in any thread, whatever lock that holds.
     """
 
     __slots__ = ("_entries", "_forget")
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[[V], object] | None = None) -> None:
         entries: dict[int, _Watched[K, V] | _Kept[K, V]] = {}
 
-        def forget(gone: _Watched[K, V]) -> None:
-            if entries.get(gone.where) is gone:
-                del entries[gone.where]
+        def forget(entry: _Watched[K, V]) -> None:
+            if entries.get(entry.where) is entry:
+                del entries[entry.where]
+            if gone is not None:
+                gone(entry.value)
 
         self._entries = entries
         self._forget = forget

@@ -108,7 +108,7 @@ def fitting(save: SaveHandle[Any], answer: Answer) -> Mapping[str, Any] | None:
 def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
     """Let the end of a save move the base, the waiting snapshots of the object, and the object itself."""
     facts = save.facts
-    with facts.latch:
+    with facts:
         if save.operation is None:
             # It never got to be sent, so the next save of the object follows the one before it.
             if outcome in (Outcome.FAILED, Outcome.ABANDONED):

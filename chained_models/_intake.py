@@ -50,6 +50,8 @@ class Intake:
         self._ledger = engine.ledger
         self._ports: WeakIdMap[Any, Port] = WeakIdMap()
         self._saves = ModelWork(engine.ledger)
+        self._here = 0
+        """The thread that was here last."""
 
     def submit(
         self,
@@ -80,10 +82,15 @@ class Intake:
         if self._announcer.deliveries.filled:
             self._announcer.rescue()
         facts = port.objects.get(model) or self._facts(port, model)
+        here, last = threading.get_ident(), self._here
+        if here == last:
+            here = last  # the same number, not an equal one of its own for each of a million objects
+        else:
+            self._here = here
         while True:
-            with facts.latch:
-                facts.thread = threading.get_ident()
-                if facts.deferred:
+            with facts:
+                facts.thread = here
+                if facts.unusual is not None:
                     facts.catch_up()
                 for name, value in attributes:
                     bound.adapter.edit(model, name, value)
@@ -98,7 +105,7 @@ class Intake:
                     facts,
                     bound,
                     bound.binding.timeout if timeout is None else timeout,
-                    contextvars.copy_context(),
+                    _context(facts.last),
                     self._announcer.delivery(),
                 )
                 # What few saves have is set only on those; see Handle.
@@ -235,14 +242,33 @@ class Intake:
 
     def mark_stored(self, port: Port, facts: Facts, model_type: type, identity: Any, base: Any, version: Any) -> None:
         """The user says that an object is as the backend has it."""
-        with facts.latch:
+        with facts:
             with self._engine.deciding:
-                effects = self._saves.identify(port, facts.record.current(), model_type, identity)
+                effects = self._saves.identify(port, facts, model_type, identity)
             facts.declare(base, version)
         self._engine.run(effects)
 
 
 _WRITES = (Verb.SAVE, Verb.PATCH)
+_NO_VARIABLES = contextvars.Context()
+
+
+def _context(before: SaveHandle[Any] | None) -> contextvars.Context:
+    """What the context variables are now; the Context of the save in front of it, if they are the same.
+
+    Attempts run in copies of it, so that one may serve any number of saves. A queued save is one object less for the garbage
+    collector then. Compared is what the variables refer to: what is equal need not be the same, and asking is the user's code.
+    """
+    now = contextvars.copy_context()
+    if not now:
+        return _NO_VARIABLES
+    if before is None or len(now) != len(before.context):
+        return now
+    known = before.context.get
+    for variable, value in now.items():
+        if known(variable, now) is not value:
+            return now
+    return before.context
 
 
 def _is_there(parent: Any) -> bool:

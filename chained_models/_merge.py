@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import threading
 import weakref
+from _thread import RLock
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 from ._snapshot import MISSING, Snapshot, differing, same, without
@@ -23,8 +26,51 @@ MOST_UNSURE = 8
 """So many of the latest abandoned saves are known again in what is stored; an older one is taken for somebody else's."""
 
 
-class Facts:
-    """What one object knows of one backend. Kept beside the object, never in it.
+class _Unusual:
+    """Of what one object knows, that which most objects never know: made when there is some."""
+
+    __slots__ = ("deferred", "failed", "given", "in_doubt", "outdated", "receivers", "unsure")
+
+    def __init__(self) -> None:
+        self.deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
+        self.failed: Snapshot = {}
+        self.given: Snapshot = {}
+        self.in_doubt: frozenset[str] = _NO_NAMES
+        self.outdated: Mapping[str, tuple[Any, Any]] = {}
+        self.receivers: Any = None
+        self.unsure: tuple[tuple[Snapshot, Snapshot], ...] = ()
+
+
+def _unusual(name: str, usual: Any) -> Any:
+    """An attribute of Facts that most have as `usual`; to set it to that makes nothing."""
+    of = attrgetter(name)
+
+    def get(facts: Facts) -> Any:
+        unusual = facts.unusual
+        return usual if unusual is None else of(unusual)
+
+    def put(facts: Facts, value: Any) -> None:
+        if facts.unusual is None and (value is None or value == usual):
+            return
+        with facts:  # receivers may be connected by any thread
+            if facts.unusual is None:
+                facts.unusual = _Unusual()
+        setattr(facts.unusual, name, value)
+
+    return property(get, put)
+
+
+_NO_NAMES: frozenset[str] = frozenset()
+_NO_VALUES: Snapshot = MappingProxyType({})
+
+
+class Facts(RLock):  # type: ignore[misc] # it is not final where it is made
+    """What one object knows of one backend. Kept beside the object, never in it, and as small as can be: there may be a million.
+
+    It is a latch, and held (``with facts:``) while a snapshot is taken and while an answer is merged, so that neither sees half
+    of the other. It belongs to one object and is never held while waiting; the dispatcher's lock is only taken inside it. A lock
+    of its own beside it would take half as much again; one that several objects share could make two threads wait for each
+    other, for it is held while code of the user's runs.
 
     Attributes:
         record: The thing that the object stands for.
@@ -40,44 +86,31 @@ class Facts:
         last: The latest save of the object whose answer may still move values of the next one.
         given: What answers have made since of the object's values that were still those of that save's snapshot.
         unsettled: How many of its saves have not settled.
-        latch: Held while a snapshot is taken and while an answer is merged, so that neither sees half of the other. It
-            belongs to one object and is never held while waiting; the dispatcher's lock is only taken inside it.
         thread: The thread that last used one of the object's verbs.
+        deferred: Assignments that were left for that thread.
+        receivers: Receivers of the object's events, or None.
+        unusual: Where `in_doubt`, `unsure`, `failed`, `outdated`, `given`, `deferred` and `receivers` are; None as long as there
+            was nothing of the kind. Whoever is in a hurry asks this first.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "base",
-        "deferred",
-        "failed",
-        "given",
-        "in_doubt",
-        "last",
-        "latch",
-        "outdated",
-        "receivers",
-        "record",
-        "thread",
-        "unsettled",
-        "unsure",
-        "version",
-    )
+    __slots__ = ("base", "last", "record", "thread", "unsettled", "unusual", "version")
+
+    deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = _unusual("deferred", [])
+    failed: Snapshot = _unusual("failed", _NO_VALUES)
+    given: Snapshot = _unusual("given", _NO_VALUES)
+    in_doubt: frozenset[str] = _unusual("in_doubt", _NO_NAMES)
+    outdated: Mapping[str, tuple[Any, Any]] = _unusual("outdated", MappingProxyType({}))
+    receivers: Any = _unusual("receivers", None)
+    unsure: tuple[tuple[Snapshot, Snapshot], ...] = _unusual("unsure", ())
 
     def __init__(self, record: Any) -> None:
         self.record = record
         self.base: Snapshot | None = None
         self.version: Any = None
-        self.in_doubt: frozenset[str] = frozenset()
-        self.unsure: tuple[tuple[Snapshot, Snapshot], ...] = ()
-        self.failed: Snapshot = {}
-        self.outdated: Mapping[str, tuple[Any, Any]] = {}
         self.last: Any = None
-        self.given: Snapshot = {}
         self.unsettled = 0
-        self.latch = threading.RLock()
         self.thread = 0
-        self.deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
-        self.receivers: Any = None
+        self.unusual: _Unusual | None = None
 
     def adopt(self, origin: Origin, *, attached: bool) -> None:
         """Believe the model's own library, as long as nothing of ours is under way.
@@ -98,16 +131,15 @@ class Facts:
         else:
             self.base = {**(base or {}), **sent, **answered}
         self.version = version
-        self.unsure = ()
-        if self.in_doubt:
+        if self.unusual is not None:
+            self.unsure = ()
             self.in_doubt = self.in_doubt - sent.keys() - answered.keys()
-        if self.failed:
             self.failed = without(self.failed, sent)
 
     def declare(self, base: Snapshot | None, version: Any) -> None:
         """The user, or a delete, says what is stored: nothing is in doubt any more."""
         self.base, self.version = base, version
-        self.in_doubt, self.unsure = frozenset(), ()
+        self.in_doubt, self.unsure = _NO_NAMES, ()
         self.failed = {}
 
     def outdo(self, outdated: Mapping[str, tuple[Any, Any]], stored: Snapshot) -> None:
@@ -145,14 +177,15 @@ class Facts:
 
     def defer(self, model: weakref.ref[Any], assign: Callable[[Any], object]) -> None:
         """Leave an assignment for the thread that works with the object."""
-        self.deferred.append((model, assign))
+        with self:
+            self.deferred = [*self.deferred, (model, assign)]
         _left.setdefault(self.thread, weakref.WeakSet()).add(self)
 
     def catch_up(self) -> None:
         """Make the assignments that were left for this thread."""
         if not self.deferred or threading.get_ident() != self.thread:
             return
-        with self.latch:
+        with self:
             _left.get(self.thread, set()).discard(self)
             waiting, self.deferred = self.deferred, []
             for model, assign in waiting:

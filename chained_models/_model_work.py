@@ -84,7 +84,7 @@ class ModelWork(Records):
 
     def latch(self, save: SaveHandle[Any]) -> AbstractContextManager[Any]:
         """That of the object."""
-        latch: AbstractContextManager[Any] = save.facts.latch
+        latch: AbstractContextManager[Any] = save.facts
         return latch
 
     def successor(self, save: SaveHandle[Any]) -> SaveHandle[Any]:

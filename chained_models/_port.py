@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import Any
 
 from ._credentials import Credentials
+from ._known import Known
 from ._lane import LaneState
 from ._machine import Chain
 from ._merge import Facts
@@ -64,8 +65,8 @@ class Port:
         self.alone: dict[type, frozenset[Verb]] = {}
         """What is sent alone all the same, by class; of those that were asked about."""
         self.credentials = Credentials()
-        self.objects: WeakIdMap[Any, Facts] = WeakIdMap()
-        self.records: weakref.WeakValueDictionary[tuple[type, Any], Record] = weakref.WeakValueDictionary()
+        self.records = Known()
+        self.objects: WeakIdMap[Any, Facts] = WeakIdMap(self.records.gone)
 
     def learn(self, model_type: type) -> None:
         """Ask the backend what of that class is sent alone; once, and not under the lock, where nothing of the user's runs.
@@ -113,30 +114,34 @@ class Port:
             home = _homes.setdefault(model, self._backend)
         return home() is self._backend()
 
-    def record(self, model_type: type, label: str, identity: Any, *, stored: bool) -> Record:
-        """The record of that identity; a new one if there is none. None as identity gives a private one."""
-        if identity is None:
-            return Record(label)
-        known = self.records.get((model_type, identity))
+    def record(self, facts: Facts, model_type: type, identity: Any, *, stored: bool) -> Record:
+        """The record of that identity, for which the object of these Facts stands from now on; a new one if there is none."""
+        known = self.records.get(model_type, identity)
+        new = known is None
         if known is None:
-            known = self.records[model_type, identity] = Record(label, identity, stored=stored)
+            known = Record(facts.record.label, identity, stored=stored)
+        if facts.record.among is not None:
+            self.records.leave(facts)
+        facts.record = known
+        if new:
+            self.records.put(model_type, known, facts)
         return known
 
-    def identify(self, record: Record, model_type: type, identity: Any) -> Record | None:
-        """The private `record` has got its identity.
+    def identify(self, facts: Facts, record: Record, model_type: type, identity: Any) -> Record | None:
+        """The private `record`, for which the object of these Facts stands, has got its identity.
 
         Returns:
             The record that already had this identity, and that `record` has become; None if there was none.
         """
-        known = self.records.get((model_type, identity))
+        known = self.records.get(model_type, identity)
         record.identity = identity
+        if known is None:
+            self.records.put(model_type, record, facts)
         if known is None or known is record:
-            self.records[model_type, identity] = record
             return None
         record.merge_into(known)
         return known
 
     def forget(self, record: Record, model_type: type) -> None:
         """The stored thing is gone: an object of that identity is a new thing."""
-        if self.records.get((model_type, record.identity)) is record:
-            del self.records[model_type, record.identity]
+        self.records.forget(model_type, record)

@@ -46,10 +46,23 @@ class Record:
         deletion: The accepted delete that has not ended otherwise, or None.
         unsettled: How many of its saves have not settled.
         patches: How many of those are patches.
-        chain_key: The ordering key of the chain that its unsettled saves are in.
+        chain_key: The ordering key of the chain that its unsettled saves are in, or that its last one was in; None once that is
+            its own and nothing of it is unsettled, or it would keep itself alive.
+        among: Where it can be found by its identity; None if it cannot. See `chained_models._known`.
     """
 
-    __slots__ = ("__weakref__", "_became", "chain_key", "deletion", "identity", "label", "life", "patches", "unsettled")
+    __slots__ = (
+        "__weakref__",
+        "_became",
+        "among",
+        "chain_key",
+        "deletion",
+        "identity",
+        "label",
+        "life",
+        "patches",
+        "unsettled",
+    )
 
     def __init__(self, label: str, identity: Any = None, *, stored: bool = False) -> None:
         self.label = label
@@ -60,6 +73,7 @@ class Record:
         self.patches = 0
         self.chain_key: Any = None
         self._became: Record | None = None
+        self.among: dict[Any, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Record {self} {self.life.value}>"
@@ -88,6 +102,11 @@ class Record:
             other.life = Life.LIVE
         if other.deletion is None:
             other.deletion = self.deletion
+
+    @property
+    def line(self) -> Any:
+        """The ordering key of the chain that it was in last: its own, if it was in no other."""
+        return self if self.chain_key is None else self.chain_key
 
     @property
     def in_doubt(self) -> bool:

@@ -55,7 +55,7 @@ class Records:
         if not save.passes_halt:
             facts = save.facts
             save.before, facts.last = facts.last, save
-            if facts.given:
+            if facts.unusual is not None and facts.given:
                 save.given, facts.given = facts.given, {}
         if save.passes_halt or save.verb is Verb.DELETE or save.coalesce is Coalesce.LATEST:
             self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
@@ -101,8 +101,9 @@ class Records:
             if record.deletion is not None:
                 return None
         chains = self._machine.chains
-        if not record.unsettled and not (chains and self._halts(record)):
-            record.chain_key = record if key is None else key
+        if not record.unsettled:
+            own = record if key is None else key
+            record.chain_key = record.line if chains and self._halts(record) else own
         chain = chains.get(record.chain_key)
         if save.after:
             refuse_own_chain(save, record.chain_key)
@@ -135,7 +136,7 @@ class Records:
 
     def _halts(self, record: Record) -> bool:
         """Whether a failed save of `record` stops its chain: it may be retried there, so what follows waits there too."""
-        chain = self._machine.chains.get(record.chain_key)
+        chain = self._machine.chains.get(record.line)
         halted: Any = None if chain is None else chain.halted
         return halted is not None and halted.record.current() is record
 
@@ -148,7 +149,7 @@ class Records:
         record: Record = facts.record.current()
         if identity is not None and record.life is Life.NEW and not record.unsettled:
             if record.identity != identity:
-                known = port.record(model_type, record.label, identity, stored=stored)
+                known = port.record(facts, model_type, identity, stored=stored)
                 if record.identity is None:  # a private one: a pause, or a halt, is of this object and goes along
                     record.merge_into(known)
                     self._join(record, known)
@@ -265,6 +266,8 @@ class Records:
         if record._became is not None:
             record = record.current()
         record.unsettled -= 1
+        if not record.unsettled and record.chain_key is record:
+            record.chain_key = None
         record.patches -= save.verb is Verb.PATCH
         save.facts.unsettled -= 1
         if record.deletion is save:
@@ -380,14 +383,15 @@ class Records:
 
     def _identify(self, save: SaveHandle[Any], record: Record, identity: Any) -> list[Effect]:
         """The backend gave the identity. If it is one that already has a chain, both go on in that one."""
-        known = save.port.identify(record, save.binding.model.type, identity)
+        known = save.port.identify(save.facts, record, save.binding.model.type, identity)
         return [] if known is None else self._join(record, known)
 
-    def identify(self, port: Any, record: Record, model_type: type, identity: Any) -> list[Effect]:
+    def identify(self, port: Any, facts: Facts, model_type: type, identity: Any) -> list[Effect]:
         """The user says under which identity the object is stored."""
+        record = facts.record.current()
         _refuse_another(record, identity)
         effects: list[Effect] = []
-        if record.identity is None and (known := port.identify(record, model_type, identity)) is not None:
+        if record.identity is None and (known := port.identify(facts, record, model_type, identity)) is not None:
             effects = self._join(record, known)
         record.current().confirmed(Method.READ)
         return effects

@@ -203,10 +203,10 @@ class ModelChain(Chain, Generic[T]):
     @property
     def _key(self) -> Any:
         record = self._record
-        state = self._host.chain_state(record.chain_key)
+        state = self._host.chain_state(record.line)
         halted: Any = None if state is None else state.halted
         if record.unsettled or (halted is not None and halted.record.current() is record):
-            return record.chain_key
+            return record.line
         key = self._bound.ordering_key(self._port, self._model)
         return record if key is None else key
 
@@ -232,7 +232,7 @@ class ModelChain(Chain, Generic[T]):
         """
         facts, adapter = self._facts, self._bound.adapter
         facts.catch_up()
-        with facts.latch:
+        with facts:
             base = self._base()
             if base is None:
                 raise BaseUnknown(
@@ -268,7 +268,7 @@ class ModelChain(Chain, Generic[T]):
         facts, adapter, model = self._facts, self._bound.adapter, self._model
         facts.thread = threading.get_ident()
         facts.catch_up()
-        with facts.latch:
+        with facts:
             base, failed = self._base() or {}, facts.failed
             live = adapter.snapshot(model, check=False)
             identity = self._bound.model.identity
@@ -312,7 +312,7 @@ class ModelChain(Chain, Generic[T]):
         identity = self._bound.identity_of(self._model)
         if identity is None:
             raise BaseUnknown(f"{type(self._model).__name__} has no identity yet: set it first, then call mark_saved()")
-        with self._facts.latch:
+        with self._facts:
             snapshot = self._bound.adapter.snapshot(self._model, check=False)
             model_type = self._bound.model.type
             self._host.mark_stored(self._port, self._facts, model_type, identity, snapshot, version)

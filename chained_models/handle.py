@@ -175,7 +175,8 @@ class SaveHandle(Handle[T]):
     @property
     def heard(self) -> bool:
         """Whether the object, or somebody who asked it, may want to hear of its events."""
-        if self.facts.receivers is not None:
+        unusual = self.facts.unusual
+        if unusual is not None and unusual.receivers is not None:
             return True
         kind = type(self.model)
         return getattr(kind, "on_sync", None) is not None or getattr(kind, "on_error", None) is not None

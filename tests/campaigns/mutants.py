@@ -298,7 +298,7 @@ def _(right: Any) -> Any:
 
 @mutant("two objects of one thing have two chains", "PLAIN", "V1|V3", Port, "record")
 def _(right: Any) -> Any:
-    return lambda self, model_type, label, identity, *, stored: Record(label, identity, stored=stored)
+    return lambda self, facts, model_type, identity, *, stored: Record(facts.record.label, identity, stored=stored)
 
 
 @mutant("clear() frees the place in flight", "FENCED", "V1|V2", Machine, "lift")

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
+import itertools
 import sys
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from chained_models import CallChain, Dispatcher, Operation, Outcome, Rejected, Turn
+from chained_models import Answer, CallChain, Dispatcher, Operation, Outcome, Rejected, Turn
 
 from ..contract.scripted import PATIENCE, Basket, baskets, threads_of_ours
 
@@ -183,6 +186,106 @@ def test_many_saves_out_of_receivers(many: Many, number: int) -> None:
     disconnect()
     del model, again, disconnect
     many.no_records_left()
+
+
+class Giving(Counting):
+    """Gives each object an identity, if it is told to."""
+
+    gives = False
+
+    def execute(self, operation: Operation) -> Answer | None:  # type: ignore[override]
+        super().execute(operation)
+        return Answer(identity=10_000 + self.attempts) if self.gives else None
+
+
+def grown(make: Callable[[], object], number: int = 2_000) -> tuple[float, float]:
+    """Bytes, and objects that the collector looks through, for each of so many; all that is made is kept as long."""
+    kept: list[object] = [None] * number
+    make()  # what is made once
+    gc.collect()
+    gc.disable()  # else it would be counted at another moment in each run
+    objects = len(gc.get_objects())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(number):
+            kept[n] = make()
+        gc.collect()
+        return (tracemalloc.get_traced_memory()[0] - before) / number, (len(gc.get_objects()) - objects) / number
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["its own identity", "an identity from the backend"])
+def test_what_a_model_that_was_saved_once_costs(given: bool) -> None:
+    """Three objects for the collector, some 450 bytes beside what it last knew to be stored; no chain; and nothing when it goes,
+    which does not need the collector."""
+    dispatcher, backend = Dispatcher("inline"), Giving()
+    backend.gives = given
+    kind = baskets(backend, dispatcher=dispatcher, identity_by="server" if given else "client")
+    port = dispatcher.port(backend)
+    number = 2_000
+    models = iter([kind(id=None if given else n, name="b") for n in range(1, number + 2)])
+    bases = iter([vars(kind(id=n, name="b")) for n in range(1, number + 2)])
+
+    def save() -> object:
+        model = next(models)
+        model.save().result()
+        return model
+
+    base, _ = grown(lambda: dict(next(bases)), number)
+    size, tracked = grown(save, number)
+    assert size - base <= 550
+    assert tracked <= 3.1
+    assert len(dispatcher) == 0
+    gc.disable()
+    try:
+        del models
+        assert (len(port.objects), len(port.records)) == (0, 0)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("driver", ["inline", "threads", "asyncio"])
+@pytest.mark.parametrize("variables", [0, 3])
+def test_what_a_queued_save_costs(driver: str, variables: int) -> None:
+    """Of its own it has a handle, which is one object for the collector, and its place in line: some 400 bytes beyond its snapshot,
+    whatever the context is."""
+    with Dispatcher(driver) as dispatcher:
+        backend = AsyncCounting() if driver == "asyncio" else Counting()
+        model = baskets(backend, dispatcher=dispatcher, identity_by="client")(id=1)
+        snapshot, _ = grown(lambda: dict(vars(model)))
+        model.chain.pause()
+        context = contextvars.copy_context()
+        for n in range(variables):
+            context.run(contextvars.ContextVar[object](f"variable {n}").set, object())
+        size, tracked = grown(lambda: context.run(model.save))
+        assert size - snapshot <= 480
+        assert tracked <= 1.1
+        model.chain.clear()
+
+
+def test_saves_of_different_contexts_do_not_share_one() -> None:
+    """What is equal need not be the same; and a variable that was set since is another context."""
+    variable: contextvars.ContextVar[list[int]] = contextvars.ContextVar("variable")
+    other: contextvars.ContextVar[list[int]] = contextvars.ContextVar("other")
+    with Dispatcher("inline") as dispatcher:
+        model = baskets(Counting(), dispatcher=dispatcher, identity_by="client")(id=1)
+        model.chain.pause()
+        first, second = [1], [1]
+        saves = []
+
+        def save() -> None:
+            for one, value in ((variable, first), (variable, second), (other, first), (variable, first)):
+                one.set(value)
+                saves.extend([model.save(), model.save()])
+
+        contextvars.Context().run(save)
+        contexts = [save.context for save in saves]
+        assert [one is next_one for one, next_one in itertools.pairwise(contexts)] == [True, False] * 3 + [True]
+        assert [one[variable] is first for one in contexts] == [True] * 2 + [False] * 4 + [True] * 2
+        assert [other in one for one in contexts] == [False] * 4 + [True] * 4
 
 
 @pytest.mark.parametrize(

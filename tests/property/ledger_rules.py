@@ -361,7 +361,7 @@ class LedgerRules:
     def update(self) -> None:
         """Coalesce, or not, in one chain."""
         if self.accepted:
-            key = self.pick(self.accepted).record.current().chain_key
+            key = self.pick(self.accepted).record.current().line
             self.ledger.machine.update(key, {"coalesce": self.pick(list(Coalesce))})
 
     def clear(self) -> None:
@@ -369,7 +369,7 @@ class LedgerRules:
 
     def pause(self) -> None:
         if self.accepted:
-            self.ledger.machine.pause(self.pick(self.accepted).record.current().chain_key, self.port.lane)
+            self.ledger.machine.pause(self.pick(self.accepted).record.current().line, self.port.lane)
 
     def resume(self) -> None:
         self.port.lane.lane.resume()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def test_an_entry_made_anew() -> None:
     values: WeakIdMap[Model, int] = WeakIdMap()
     model = Model()
     values.setdefault(model, 1)
-    (old,) = [entry[0] for entry in values._entries.values()]
+    (old,) = values._entries.values()
+    assert isinstance(old, weakref.ref)
     values.pop(model)
     values.setdefault(model, 2)
     forget = old.__callback__

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ._announcer import Announcer
+from ._announcer import Announcer, running_loop
 from ._merge import catch_up_here
 from .exceptions import WouldDeadlock
 from .handle import Handle
@@ -99,14 +99,27 @@ class Patience:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
         import asyncio
 
+        handle.attended = True
+        if handle.port.driver.owns_thread():
+            # What this loop carries out, and what does not wait for anything there, is done after one turn of it.
+            await asyncio.sleep(0)
+            if handle.done():
+                return
         loop = asyncio.get_running_loop()
-        done = asyncio.Event()
+        settled = loop.create_future()
+
+        def tell() -> None:
+            if not settled.done():  # cancelled, with the waiter
+                settled.set_result(None)
 
         def wake(_: object) -> None:
+            if running_loop() is loop:
+                tell()
+                return
             with contextlib.suppress(RuntimeError):  # the loop was closed while we waited
-                loop.call_soon_threadsafe(done.set)
+                loop.call_soon_threadsafe(tell)
 
-        handle.add_done_callback(wake)
+        handle.when_settled(wake)
         own = self._announcer.delivery()
         assert own is not None  # a loop is running
         # Only who waits for another loop looks up by itself: there may be thousands who wait for their own.
@@ -123,9 +136,10 @@ class Patience:
                     continue
                 if foreign:
                     pause = LOOK_UP if pause is None else min(LOOK_UP, pause)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await done.wait()
+                if pause is None:
+                    await settled
+                else:
+                    await asyncio.wait([settled], timeout=pause)
 
     def flush(
         self, unfinished: Callable[[], tuple[bool, list[Handle[Any]]]], timeout: float | None

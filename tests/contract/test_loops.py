@@ -607,9 +607,8 @@ def test_an_await_elsewhere_notices_that_the_loop_was_closed() -> None:
         until_left(dispatcher)
 
         async def second() -> None:
-            asked_for = len(handle._done_callbacks)
             waiter = asyncio.ensure_future(awaited(handle))
-            while len(handle._done_callbacks) == asked_for:
+            while not handle.followed:
                 await asyncio.sleep(0)
             loop.close()
             await waiter

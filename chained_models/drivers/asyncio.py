@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from ..exceptions import WrongLoop
@@ -70,14 +71,12 @@ class AsyncioDriver:
         with self._claiming:
             owner = self._owner
             if owner is None:
-                borrowed = None
                 if running is None:
                     running = _background.join()
-                    borrowed = weakref.finalize(self, _give_back, _background, running)
-                    borrowed.atexit = False
+                    self._borrowed = weakref.finalize(self, _give_back, _background, running)
+                    self._borrowed.atexit = False
                 # Weakly: a crew lives as long as its workers, and one that hangs must not keep its driver.
-                mine = weakref.ref(self)
-                self._crew, self._borrowed = Crew(running, lambda crew: _lost(mine, crew)), borrowed
+                self._crew = Crew(running, partial(_lost, weakref.ref(self)))
             elif running is not None and running is not owner and not self._borrowed:
                 raise WrongLoop
 

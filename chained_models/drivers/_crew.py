@@ -105,14 +105,6 @@ class Crew:
         time = self.loop.time
         left, until = JOBS, time() + TURN
         while self._jobs:
-            if not left or time() >= until:
-                if self._coming:
-                    return  # another one goes on, in the next turn
-                self._coming.add(task)
-                await asyncio.sleep(0)
-                self._coming.discard(task)
-                left, until = JOBS, time() + TURN
-                continue
             left -= 1
             job = self._jobs.popleft()
             steps = job.steps()
@@ -141,6 +133,13 @@ class Crew:
             if task.cancelling():
                 return  # a call has cancelled it, and that is not to hit the next one
             job = steps = reached = None  # type: ignore[assignment]  # nobody else keeps what has been done
+            if self._jobs and (not left or time() >= until):
+                if self._coming:
+                    return  # another one goes on, in the next turn
+                self._coming.add(task)
+                await asyncio.sleep(0)
+                self._coming.discard(task)
+                left, until = JOBS, time() + TURN
 
     async def _wait_out(self, waiting: Waiting, steps: Steps, context: Context) -> Iterable[Job]:
         """The rest of a job that waits for something; returns the jobs that follow it."""

@@ -6,8 +6,9 @@ import contextlib
 import math
 import threading
 import time
+import types
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from ._announcer import Announcer, running_loop
@@ -97,14 +98,14 @@ class Patience:
 
     async def wait_async(self, handle: Handle[Any]) -> None:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
-        import asyncio
-
         handle.attended = True
         if handle.port.driver.owns_thread():
             # What this loop carries out, and what does not wait for anything there, is done after one turn of it.
-            await asyncio.sleep(0)
+            await _turn()
             if handle.done():
                 return
+        import asyncio
+
         loop = asyncio.get_running_loop()
         settled = loop.create_future()
 
@@ -132,7 +133,7 @@ class Patience:
                 if handle.done():
                     break
                 if pause is not None and min(pauses, key=_soonest)[1].skip_ahead(pause):
-                    await asyncio.sleep(0)
+                    await _turn()
                     continue
                 if foreign:
                     pause = LOOK_UP if pause is None else min(LOOK_UP, pause)
@@ -181,6 +182,12 @@ class Patience:
         finally:
             with self._news:
                 self._flushing -= 1
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the running loop turn once, as `asyncio.sleep(0)` does."""
+    yield
 
 
 def _clock(driver: Driver | None) -> Callable[[], float]:

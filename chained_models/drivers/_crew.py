@@ -85,6 +85,7 @@ class Crew:
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        """A worker has ended in any other way than for want of jobs."""
         self._workers.discard(task)
         if task in self._coming:
             # Cancelled before it came to a job: the loop is being shut down.
@@ -103,9 +104,8 @@ class Crew:
         self._workers.add(task)
         self._coming.discard(task)
         time = self.loop.time
-        left, until = JOBS, time() + TURN
+        left, until = JOBS, None
         while self._jobs:
-            left -= 1
             job = self._jobs.popleft()
             steps = job.steps()
             self._taking = True
@@ -113,7 +113,7 @@ class Crew:
                 reached = job.context.run(advance, steps.__next__, steps, time)
                 if isinstance(reached, Waiting):
                     reached = await self._wait_out(reached, steps, job.context)
-                    left, until = JOBS, time() + TURN
+                    left, until = JOBS, None
                 self._jobs.extend(reached)
             except asyncio.CancelledError:
                 if task.cancelling():
@@ -133,13 +133,21 @@ class Crew:
             if task.cancelling():
                 return  # a call has cancelled it, and that is not to hit the next one
             job = steps = reached = None  # type: ignore[assignment]  # nobody else keeps what has been done
-            if self._jobs and (not left or time() >= until):
+            if not self._jobs:
+                break
+            left -= 1
+            if until is None:
+                until = time() + TURN  # not before: most often there is one job, and nobody to be kept waiting
+            elif left <= 0 or time() >= until:
                 if self._coming:
-                    return  # another one goes on, in the next turn
+                    break  # another one goes on, in the next turn
                 self._coming.add(task)
                 await asyncio.sleep(0)
                 self._coming.discard(task)
-                left, until = JOBS, time() + TURN
+                left, until = JOBS, None
+        # A plain end, of which nobody need be told.
+        self._workers.discard(task)
+        task.remove_done_callback(self._ended)
 
     async def _wait_out(self, waiting: Waiting, steps: Steps, context: Context) -> Iterable[Job]:
         """The rest of a job that waits for something; returns the jobs that follow it."""

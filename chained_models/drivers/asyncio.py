@@ -65,7 +65,8 @@ class AsyncioDriver:
             WrongLoop: Called in a loop, while another one owns the backend.
         """
         running = asyncio._get_running_loop()
-        if running is not None and running is self._owner:
+        crew = self._crew
+        if crew is not None and running is crew.loop:
             return  # one that runs is not closed
         self._look()
         with self._claiming:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 logger = logging.getLogger("chained_models")
@@ -134,51 +135,49 @@ class Deliveries:
     def __init__(self) -> None:
         self.lock = threading.RLock()  # re-entrant for signal handlers
         self.filled: dict[Delivery, None] = {}
-        self._sleepers: dict[int, Counter[Wake]] = {}
+        self._sleepers: dict[int, dict[Wake, int]] = {}
 
     @property
     def has_calls(self) -> bool:
         """Whether there are calls to be made in this thread."""
-        return any(delivery.is_here for delivery in self._with_calls())
+        return any(delivery.is_here for delivery in self.with_calls())
 
     def make_calls(self) -> None:
         """Make the calls that are to be made in this thread, whichever loop they were left for."""
-        for delivery in self._with_calls():
+        for delivery in self.with_calls():
             delivery.take_over()
 
     def rescue(self, *, leaving: bool = False) -> None:
         """Make the calls of all targets that will never come."""
-        for delivery in self._with_calls():
+        for delivery in self.with_calls():
             delivery.rescue(leaving=leaving)
 
-    @contextlib.contextmanager
-    def waking(self, wake: Wake) -> Iterator[None]:
+    def waking(self, wake: Wake) -> AbstractContextManager[None]:
         """While this context is open, `wake` is called with each delivery of this thread that gets a call.
 
         By whoever puts the call; once, however often it was given: a thousand may await in one loop.
         """
-        thread = threading.get_ident()
-        with self.lock:
-            self._sleepers.setdefault(thread, Counter())[wake] += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                left = self._sleepers[thread]
-                left[wake] -= 1
-                if not left[wake]:
-                    del left[wake]
-                if not left:
-                    del self._sleepers[thread]
+        return _Waking(self, wake)
 
-    @contextlib.contextmanager
-    def standing_in(self, own: Delivery) -> Iterator[None]:
+    def standing_in(self, own: Delivery) -> AbstractContextManager[None]:
         """While this context is open, the target of `own` comes for all calls that are to be made in this thread."""
-        with self.waking(own.stand_in_for):
-            for delivery in self._with_calls():
-                if delivery.is_here:
-                    own.stand_in_for(delivery)
-            yield
+        return _Waking(self, own.stand_in_for, own)
+
+    def add_sleeper(self, thread: int, wake: Wake) -> None:
+        """From now on `wake` is called for that thread, too."""
+        with self.lock:
+            wakes = self._sleepers.setdefault(thread, {})
+            wakes[wake] = wakes.get(wake, 0) + 1
+
+    def remove_sleeper(self, thread: int, wake: Wake) -> None:
+        """As before :meth:`add_sleeper`."""
+        with self.lock:
+            left = self._sleepers[thread]
+            left[wake] -= 1
+            if not left[wake]:
+                del left[wake]
+            if not left:
+                del self._sleepers[thread]
 
     def wake(self, delivery: Delivery) -> None:
         """A call was put: tell who waits in its thread."""
@@ -188,8 +187,38 @@ class Deliveries:
             for wake in sleepers:
                 wake(delivery)
 
-    def _with_calls(self) -> list[Delivery]:
+    def with_calls(self) -> list[Delivery]:
+        """Those that have calls now."""
         if not self.filled:
             return []
         with self.lock:
             return list(self.filled)
+
+
+class _Waking:
+    """A thread that waits, as a context. Not a generator: each wait has one, and some are over in a moment."""
+
+    __slots__ = ("_among", "_own", "_thread", "_wake")
+
+    def __init__(self, among: Deliveries, wake: Wake, own: Delivery | None = None) -> None:
+        self._among = among
+        self._wake = wake
+        self._own = own
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self._among.add_sleeper(self._thread, self._wake)
+        if self._own is not None and self._among.filled:
+            try:
+                self._stand_in(self._own)
+            except BaseException:
+                self.__exit__()
+                raise
+
+    def _stand_in(self, own: Delivery) -> None:
+        for delivery in self._among.with_calls():
+            if delivery.is_here:
+                own.stand_in_for(delivery)
+
+    def __exit__(self, *_: object) -> None:
+        self._among.remove_sleeper(self._thread, self._wake)

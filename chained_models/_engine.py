@@ -493,7 +493,8 @@ class Engine:
         """Settle everything, or everything of one driver: it will not be carried out."""
         with self.deciding as ledger:
             saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
-            effects = ledger.give_up_all([s for s in saves if driver is None or s.port.driver is driver], cause)
+            given_up = [s for s in saves if driver is None or s.port.driver is driver]
+            effects = ledger.give_up_all(given_up, cause)
             for lane in list(self._lanes.values()):
                 effects += ledger.renewals_lost(lane, driver)
             timed = [] if driver is None else list(self._lanes.values())
@@ -501,6 +502,8 @@ class Engine:
                 lane.look_at = math.inf
             for chain in [] if driver is None else ledger.machine:
                 effects += ledger.machine.rest_anew(chain)
+        if given_up and driver is not None:  # else it is the user who gives up
+            logger.warning("%d saves are given up: %s", len(given_up), cause)
         self.run(effects)
         self.vigil.renew()
         for lane in timed:

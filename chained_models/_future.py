@@ -79,6 +79,8 @@ class Handle(Future[T]):
 
     _exception: BaseException | None = None
     _followers: list[Callable[[Any], object]] | None = None
+    attended = False
+    """Whether somebody has awaited it; who does so needs no Condition, and is told by :meth:`when_settled`."""
 
     # Who carries it out, and how; set by whoever makes the handle.
     work: Work
@@ -148,6 +150,10 @@ class Handle(Future[T]):
         why = self._host.why(self)
         return None if why is None else why.removeprefix("is ")
 
+    def done(self) -> bool:
+        """Whether it is settled. Looked at without the lock, and its Condition is not made for it."""
+        return self._state in (_FINISHED, _CANCELLED)
+
     def running(self) -> bool:
         """Whether it was attempted and has not settled."""
         return not self.done() and self.attempts > 0
@@ -215,7 +221,7 @@ class Handle(Future[T]):
     @property
     def awaited(self) -> bool:
         """Whether somebody has waited for it or asked to be called."""
-        return self._audience is not None
+        return self._audience is not None or self.attended
 
     @property
     def heard(self) -> bool:

@@ -6,11 +6,12 @@ import contextlib
 import math
 import threading
 import time
+import types
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from ._announcer import Announcer
+from ._announcer import Announcer, running_loop
 from ._merge import catch_up_here
 from .exceptions import WouldDeadlock
 from .handle import Handle
@@ -97,16 +98,29 @@ class Patience:
 
     async def wait_async(self, handle: Handle[Any]) -> None:
         """Wait in an event loop until `handle` is done, without cancelling it if the waiter is cancelled."""
+        handle.attended = True
+        if handle.port.driver.owns_thread():
+            # What this loop carries out, and what does not wait for anything there, is done after one turn of it.
+            await _turn()
+            if handle.done():
+                return
         import asyncio
 
         loop = asyncio.get_running_loop()
-        done = asyncio.Event()
+        settled = loop.create_future()
+
+        def tell() -> None:
+            if not settled.done():  # cancelled, with the waiter
+                settled.set_result(None)
 
         def wake(_: object) -> None:
+            if running_loop() is loop:
+                tell()
+                return
             with contextlib.suppress(RuntimeError):  # the loop was closed while we waited
-                loop.call_soon_threadsafe(done.set)
+                loop.call_soon_threadsafe(tell)
 
-        handle.add_done_callback(wake)
+        handle.when_settled(wake)
         own = self._announcer.delivery()
         assert own is not None  # a loop is running
         # Only who waits for another loop looks up by itself: there may be thousands who wait for their own.
@@ -119,13 +133,14 @@ class Patience:
                 if handle.done():
                     break
                 if pause is not None and min(pauses, key=_soonest)[1].skip_ahead(pause):
-                    await asyncio.sleep(0)
+                    await _turn()
                     continue
                 if foreign:
                     pause = LOOK_UP if pause is None else min(LOOK_UP, pause)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await done.wait()
+                if pause is None:
+                    await settled
+                else:
+                    await asyncio.wait([settled], timeout=pause)
 
     def flush(
         self, unfinished: Callable[[], tuple[bool, list[Handle[Any]]]], timeout: float | None
@@ -167,6 +182,12 @@ class Patience:
         finally:
             with self._news:
                 self._flushing -= 1
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the running loop turn once, as `asyncio.sleep(0)` does."""
+    yield
 
 
 def _clock(driver: Driver | None) -> Callable[[], float]:

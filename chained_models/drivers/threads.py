@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..protocols import Job
@@ -30,6 +30,17 @@ LINGER = 1.0
 """Seconds that a thread without work stays."""
 
 
+class _Seat:
+    """Where a worker waits for its bell."""
+
+    __slots__ = ("bell", "thread")
+
+    def __init__(self) -> None:
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.thread = threading.current_thread()
+
+
 class ThreadsDriver:
     """Runs jobs in worker threads, and wakes at times from one timer thread."""
 
@@ -39,10 +50,13 @@ class ThreadsDriver:
         self._reset()
 
     def _reset(self) -> None:
-        self._work = threading.Condition()
+        self._lock = threading.RLock()  # re-entrant for signal handlers
         self._jobs: deque[Job] = deque()
-        self._idle = 0
         self._workers: set[threading.Thread] = set()
+        self._idents: set[int] = set()
+        self._idle: list[_Seat] = []
+        self._coming = 0
+        """Workers that were called or made, and have not come to the line yet; the first of them will call the next one."""
         self._times = threading.Condition()
         self._wakes: list[tuple[float, int, Callable[[], Iterable[Job]]]] = []
         self._number = itertools.count()
@@ -60,7 +74,7 @@ class ThreadsDriver:
         """Nothing to claim: any thread may ask for work."""
 
     def owns_thread(self) -> bool:
-        return threading.current_thread() in self._workers
+        return threading.get_ident() in self._idents
 
     def now(self) -> float:
         return time.monotonic()
@@ -68,47 +82,78 @@ class ThreadsDriver:
     # Jobs
 
     def start(self, *jobs: Job) -> None:
-        with self._work:
+        with self._lock:
             self._jobs.extend(jobs)
             self._linger = LINGER
             self._hire()
 
     def _hire(self) -> None:
+        """Under the lock: see to it that somebody comes for what is in line. Never left to one that is at a job."""
+        if self._coming:
+            return
+        # Counted after they are called: a count that an interrupt has left too low is made good when they come.
         if self._idle:
-            self._work.notify()
-        elif len(self._workers) < MAX_THREADS:
+            self._idle.pop().bell.release()  # the last one: the others may go home
+        elif len(self._workers) >= MAX_THREADS:
+            return
+        else:
             worker = threading.Thread(target=self._labour, name="chained-models-worker", daemon=True)
             self._workers.add(worker)
             if not _begin(worker):
                 self._workers.discard(worker)
+                return
+        self._coming += 1
 
     def _labour(self) -> None:
-        following: Iterable[Job] = ()
-        while (job := self._next_job(following)) is not None:
-            following = ()
+        seat = _Seat()
+        self._idents.add(threading.get_ident())
+        job = self._next_job(seat, called=True)
+        while job is not None:
+            following: Sequence[Job] = ()
             try:
-                following = run(job)
+                following = tuple(run(job))
             except BaseException:
                 # The steps settle their save whatever happens, so this is a bug of ours; the worker must survive it.
                 logger.exception("a job raised; its worker goes on")
-            del job
+            # Nobody keeps a job that is done, or that is another's, while it waits.
+            job = None
+            if len(following) == 1 and not self._jobs:
+                (job,) = following  # nobody stands in line before it
+                continue
+            if following:
+                with self._lock:
+                    self._jobs.extend(following)
+                following = ()
+            job = self._next_job(seat)
 
-    def _next_job(self, following: Iterable[Job]) -> Job | None:
-        """The next job: in the order they came, with the followers of the last one at the end of the line."""
-        with self._work:
-            self._jobs.extend(following)
-            while not self._jobs:
-                self._idle += 1
-                called = self._work.wait(self._linger)
-                self._idle -= 1
-                if not called and not self._jobs:
-                    self._workers.discard(threading.current_thread())
-                    self._work.notify_all()  # for close(), which waits until all have left
+    def _next_job(self, seat: _Seat, *, called: bool = False) -> Job | None:
+        """The next job, in the order they came; None if the worker is to go."""
+        while True:
+            with self._lock:
+                if called:
+                    self._coming = max(0, self._coming - 1)
+                if self._jobs:
+                    job = self._jobs.popleft()
+                    if self._jobs:
+                        self._hire()
+                    return job
+                linger = self._linger
+                if not linger:
+                    self._leave()
                     return None
-            job = self._jobs.popleft()
-            if self._jobs:
-                self._hire()
-            return job
+                self._idle.append(seat)
+            if not seat.bell.acquire(timeout=linger):
+                with self._lock:
+                    if seat in self._idle:
+                        self._idle.remove(seat)
+                        self._leave()
+                        return None
+                    seat.bell.acquire(blocking=False)  # called at the last moment
+            called = True
+
+    def _leave(self) -> None:
+        self._workers.discard(threading.current_thread())
+        self._idents.discard(threading.get_ident())
 
     # Times
 
@@ -165,7 +210,7 @@ class ThreadsDriver:
 
     def help(self) -> float | None:
         """Only where no thread could be made: do in this thread what they would do."""
-        with self._work:
+        with self._lock:
             unattended = bool(self._jobs) and not self._workers
         if unattended:
             for following in iter(self._help_once, None):
@@ -175,7 +220,7 @@ class ThreadsDriver:
         return self._wake_due() if timed else None
 
     def _help_once(self) -> Iterable[Job] | None:
-        with self._work:
+        with self._lock:
             job = self._jobs.popleft() if self._jobs else None
         return None if job is None else run(job)
 
@@ -187,10 +232,18 @@ class ThreadsDriver:
 
     def rest(self) -> None:
         """Let idle threads go now instead of later."""
-        with self._work:
-            if not self._jobs:
-                self._linger = 0.0
-                self._work.notify_all()
+        self._dismiss()
+
+    def _dismiss(self) -> list[threading.Thread]:
+        with self._lock:
+            if self._jobs:
+                return []
+            self._linger = 0.0
+            going, self._idle = self._idle, []
+            for seat in going:
+                seat.bell.release()
+            self._coming += len(going)
+            return [seat.thread for seat in going]
 
     def close(self) -> None:
         with self._times:
@@ -199,10 +252,10 @@ class ThreadsDriver:
             while self._timer is not None and self._timer is not threading.current_thread():
                 if not self._times.wait(1.0):
                     break
-        self.rest()
-        with self._work:
-            # Only those who have nothing to do; one that hangs in a backend cannot be waited for.
-            self._work.wait_for(lambda: self._idle == 0, 1.0)
+        # Only those who have nothing to do; one that hangs in a backend cannot be waited for.
+        ends = self.now() + 1.0
+        for worker in self._dismiss():
+            worker.join(max(0.0, ends - self.now()))
 
     def after_fork(self) -> None:
         """The child has none of the parent's threads, and its locks may have been held."""

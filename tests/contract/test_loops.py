@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from chained_models import Abandoned, Dispatcher, Lane, Outcome, WouldDeadlock, WrongLoop
+from chained_models import Abandoned, Dispatcher, Lane, Outcome, Rejected, WouldDeadlock, WrongLoop
 
 from .scripted import PATIENCE, AsyncScripted, Basket, Script, Scripted, baskets
 
@@ -237,6 +237,82 @@ def test_awaiting_a_handle_is_shielded() -> None:
 
     asyncio.run(main())
     assert backend.values == [0]
+
+
+def test_awaiting_what_the_loop_does_at_once_takes_one_turn() -> None:
+    """The save is carried out in it, and nobody has to be woken."""
+
+    class AtOnce(AsyncScripted):
+        async def execute(self, operation: Any) -> Any:
+            with self._attempt(operation) as failure:
+                return self._answer(operation, failure)
+
+    backend = AtOnce()
+    hops: list[Any] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with Dispatcher() as dispatcher:
+            basket = baskets(backend, dispatcher=dispatcher)()
+            await basket.save()
+            turns = 0
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                loop.call_soon(turn)
+
+            hop, loop.call_soon_threadsafe = loop.call_soon_threadsafe, hops.append  # type: ignore[assignment, method-assign]
+            loop.call_soon(turn)
+            for _ in range(10):
+                await basket.save()
+            loop.call_soon_threadsafe = hop  # type: ignore[method-assign]
+            assert turns <= 10
+
+    asyncio.run(main())
+    assert hops == []
+    assert len(backend.values) == 11
+
+
+def test_a_failure_that_is_awaited_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Who awaits it has listened; also if it takes its time."""
+    backend = AsyncScripted()
+
+    async def main() -> None:
+        async with Dispatcher() as dispatcher:
+            kind = baskets(backend, dispatcher=dispatcher)
+            for name, held in (("at once", False), ("later", True)):
+                backend.failures.append(Rejected("no"))
+                if held:
+                    backend.hold()
+                    asyncio.get_running_loop().call_later(0.001, backend.release)
+                with pytest.raises(Rejected):
+                    await kind(name=name).save()
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+def test_a_loop_that_had_no_saves_left_is_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    """One run after the other; but a save that was still queued is one that is given up."""
+    with closing(Dispatcher()) as dispatcher:
+        basket = baskets(AsyncScripted(), dispatcher=dispatcher)()
+
+        async def saved() -> None:
+            await basket.save()
+
+        for _ in range(3):
+            asyncio.run(saved())
+        assert caplog.records == []
+
+        async def queued() -> None:
+            basket.chain.pause()
+            basket.save()
+
+        asyncio.run(queued())
+        basket.chain.resume()
+        basket.save().result(PATIENCE)
+        assert "1 saves are given up: its event loop was closed" in caplog.text
 
 
 def test_awaiting_what_was_cancelled_does_not_cancel_the_waiter() -> None:
@@ -607,9 +683,8 @@ def test_an_await_elsewhere_notices_that_the_loop_was_closed() -> None:
         until_left(dispatcher)
 
         async def second() -> None:
-            asked_for = len(handle._done_callbacks)
             waiter = asyncio.ensure_future(awaited(handle))
-            while len(handle._done_callbacks) == asked_for:
+            while not handle.followed:
                 await asyncio.sleep(0)
             loop.close()
             await waiter

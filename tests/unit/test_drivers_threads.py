@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,6 +112,103 @@ def test_an_idle_worker_goes_by_itself(driver: ThreadsDriver, monkeypatch: pytes
     note = Note()
     driver.start(job(note))
     note.wait(1)
+    assert ended(driver)
+
+
+def until_idle(driver: ThreadsDriver, number: int = 1) -> None:
+    """Until so many workers have nothing to do."""
+    ends = driver.now() + PATIENCE
+    while len(driver._idle) < number:
+        assert driver.now() < ends
+        time.sleep(0)
+
+
+def test_a_job_does_not_wait_for_a_busy_worker(driver: ThreadsDriver) -> None:
+    """However many are busy; and it gets an idle one before a new one is made."""
+    held, note = threading.Event(), Note()
+
+    def hold() -> None:
+        note("held")
+        held.wait(PATIENCE)
+
+    for number in range(1, 4):
+        driver.start(job(hold))
+        note.wait(number)
+    driver.start(job(lambda: note("past them")))
+    assert note.wait(4)[-1] == "past them"
+    until_idle(driver)
+    driver.start(job(lambda: note("again")))
+    assert note.wait(5)[-1] == "again"
+    assert len(driver._workers) == 4
+    held.set()
+
+
+def test_a_job_that_follows_alone_is_done_by_the_same_worker(driver: ThreadsDriver) -> None:
+    """Nobody else is woken for it."""
+    note = Note()
+
+    def where() -> None:
+        note(threading.get_ident())
+
+    driver.start(job(where, lambda: [job(where, lambda: [job(where)])]))
+    assert len(set(note.wait(3))) == 1
+    assert len(driver._workers) == 1
+
+
+def test_what_follows_stands_behind_what_came_before_it(driver: ThreadsDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a chain that always has work would keep the others waiting."""
+    monkeypatch.setattr(module, "MAX_THREADS", 1)
+    held, note = threading.Event(), Note()
+    driver.start(job(lambda: held.wait(PATIENCE), lambda: [job(lambda: note("follower"))]))
+    driver.start(job(lambda: note("before it")))
+    held.set()
+    assert note.wait(2) == ["before it", "follower"]
+
+
+def test_an_interrupt_in_the_middle_of_a_call_leaves_the_line_attended(driver: ThreadsDriver) -> None:
+    """A worker that was called, and not counted, is not missed later."""
+    note = Note()
+    with driver._lock:
+        driver.start(job(note))
+        driver._coming = 0
+    note.wait(1)
+    until_idle(driver)
+    assert driver._coming == 0
+    driver.start(job(note))
+    note.wait(2)
+
+
+def test_a_worker_that_is_called_as_it_goes_stays(driver: ThreadsDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job it was called for is done by it."""
+    note, wanted = Note(), job(lambda: None)
+
+    class Late:
+        """A bell that rings when its owner has just stopped listening."""
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            if blocking:
+                driver.start(wanted)
+            note(blocking)
+            return not blocking
+
+        def release(self) -> None:
+            note("rung")
+
+    seat = module._Seat()
+    seat.bell = Late()  # type: ignore[assignment]
+    assert driver._next_job(seat) is wanted
+    assert note.made == ["rung", True, False]
+    assert driver._coming == 0
+
+
+def test_rest_lets_idle_workers_go_at_once(driver: ThreadsDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long they would have stayed."""
+    monkeypatch.setattr(module, "LINGER", 3600.0)
+    note = Note()
+    driver.start(job(note))
+    note.wait(1)
+    until_idle(driver)
+    driver.rest()
     assert ended(driver)
 
 

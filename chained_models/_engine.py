@@ -3,8 +3,7 @@
 Every method goes the same way: decide under the lock (in the ledger), act outside it. Under the lock runs no code of the
 user's: no model, no backend, no receiver, no callback.
 
-After an attempt, in this order: the state moves, the answer is merged, receivers are called, the handle settles, and the
-next attempt starts.
+What follows the end of an attempt is said in :mod:`chained_models._ends`, on which it is built.
 """
 
 from __future__ import annotations
@@ -12,49 +11,32 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from random import random
 from typing import Any
 
 from ._announcer import Announcer
-from ._deciding import Deciding
+from ._ends import Ends
 from ._flushing import unfinished
 from ._jobs import Ended, Jobs, following, raise_interrupt, start
 from ._lane import Lane, LaneState, Renew, Signal
-from ._ledger import Ledger, saves_of
+from ._ledger import saves_of
 from ._machine import Chain, Effect, Idle, Settled, Start, Together, Wake, time_left
-from ._merge import Merged
 from ._pace import Rest, Unrest
 from ._states import SaveState
 from ._together import Line, attempt_together
-from ._vigil import Vigil
-from ._waiting import Patience
 from ._why import reasons, sentence
 from .drivers import Drivers
-from .events import EventName
-from .exceptions import Unauthenticated
 from .handle import Handle
-from .operation import Answer, Guarantee
-from .policies import Outcome, Ruling, Verdict
+from .operation import Answer
 from .protocols import Driver, Job, Steps
 
 __all__ = ["Engine"]
 
 logger = logging.getLogger("chained_models")
 
-_NOT_ASKED = Guarantee.PLAIN, False
 
-_EVENT_FOR: dict[Outcome, EventName] = {
-    Outcome.SAVED: "sync",
-    Outcome.FAILED: "error",
-    Outcome.ABANDONED: "abandoned",
-    Outcome.SUPERSEDED: "superseded",
-    Outcome.CANCELLED: "cancelled",
-}
-
-
-class Engine:
+class Engine(Ends):
     """What makes saves move. A dispatcher has one, and a new one after a fork.
 
     Args:
@@ -64,13 +46,7 @@ class Engine:
     """
 
     def __init__(self, drivers: Drivers, announcer: Announcer, stuck_after: float = math.inf) -> None:
-        self.ledger = Ledger()
-        self.deciding = Deciding(self.ledger, drivers.now)
-        self.announcer = announcer
-        self.patience = Patience(drivers, announcer)
-        self.vigil = Vigil(self.deciding, self.ledger, stuck_after, partial(announcer.tell, "stuck"))
-        self.random = random
-        """Gives numbers from 0 up to 1, to spread retries."""
+        super().__init__(drivers, announcer, stuck_after)
         self._lanes: weakref.WeakValueDictionary[int, LaneState[Chain]] = weakref.WeakValueDictionary()
 
     def lane_state(self, lane: Lane) -> LaneState[Chain]:
@@ -205,17 +181,6 @@ class Engine:
         interrupt = next((one.error for one in ended if not isinstance(one.error, Exception | None)), None)
         return following([one.save for one in starts], jobs, interrupt)
 
-    def _ended(self, ended: Iterable[Ended], others: list[Ended]) -> Jobs:
-        """Attempts are over, each by itself: plain ends land, all others are completed with `others` in one passage."""
-        jobs: Jobs = []
-        for one in ended:
-            landed = None if one.answer is None else self._landed(one.save, one.token, one.answer)
-            if landed is None:
-                others.append(one)
-            else:
-                jobs += landed
-        return jobs + self._completed(others) if others else jobs
-
     def _after_company(self, lines: list[Line]) -> Jobs:
         """What those of a batch have still to ask, one after the other: it has one slot, and so makes one call at a time."""
         if not lines:
@@ -254,114 +219,6 @@ class Engine:
         with self.deciding as ledger:
             effects = ledger.machine.left_open(save, token)
         return self._carry_out(effects)
-
-    def _landed(self, save: Handle[Any], token: int, answer: Answer) -> Jobs | None:
-        """The plain end: it is saved, there is nobody to be told, and nothing to be assigned. None if it is not so plain."""
-        work = save.work
-        if save.awaited or self.announcer.listened_to(save):
-            return None
-        with work.latch(save):
-            if not work.lands(save, answer):
-                return None
-            with self.deciding as ledger:
-                effects = save.settle_unheard(ledger.landed, save, token, answer)
-        if effects is None:
-            return None
-        if save.followed:
-            save.tell_followers()
-        self.patience.changed()
-        return self._carry_out(effects) if effects or self.vigil.due else []
-
-    def _completed(self, ended: Sequence[Ended]) -> Jobs:
-        """Attempts have ended: under one passage of the lock, whether it is one or a batch of them."""
-        asked = [_NOT_ASKED if one.error is None else self._asked(one.save, one.error) for one in ended]
-        effects: list[Effect] = []
-        news: list[tuple[Ended, Verdict | None, bool]] = []
-        with self.deciding as ledger:
-            for one, (guarantee, can_renew) in zip(ended, asked, strict=True):
-                more, verdict, current = ledger.completed(*one, guarantee, self.random(), can_renew=can_renew)
-                effects += more
-                if verdict is not None or not current:
-                    news.append((one, verdict, current))
-        for one, verdict, current in news:
-            save, error = one.save, one.error
-            if not current:
-                self.announcer.tell("stale", save, error=error)
-            elif verdict is not None and verdict.ruling is Ruling.RETRY:
-                self.announcer.tell("retry", save, error=error, delay=verdict.delay)
-            elif verdict is not None and verdict.ruling is Ruling.HOLD:
-                if save.port.lane.paused:
-                    logger.warning("%s: the credentials were refused; its lane is paused until resume()", save)
-                self.announcer.tell("retry", save, error=error)
-                self.patience.changed()
-        return self._carry_out(effects)
-
-    @staticmethod
-    def _asked(save: Handle[Any], error: BaseException) -> tuple[Guarantee, bool]:
-        """What the backend says about a failure, which is asked before the lock is taken."""
-        return save.work.guarantee(save), isinstance(error, Unauthenticated) and save.port.can_renew
-
-    def _finish(self, settled: Sequence[Settled]) -> Jobs:
-        """Merge, tell, settle, and let the next ones go. Returns the jobs that follow."""
-        announcer = self.announcer
-        with announcer:
-            for one in settled:
-                self._settle(one.save)
-            chains = [one.save.chain for one in settled if one.release]
-            # Whoever flushes waits for the receivers of `idle`, too.
-            told = {one.save.seq for one in settled if one.save.work.tells_idle or announcer.hears(one.save)}
-            with self.deciding as ledger:
-                effects = ledger.machine.released(*chains) if chains else []
-                ledger.finishing.difference_update(one.save.seq for one in settled if one.save.seq not in told)
-            if told:
-                idle = {effect.chain for effect in effects if type(effect) is Idle}
-                for one in settled:
-                    if one.save.chain in idle and one.release:
-                        idle.discard(one.save.chain)
-                        announcer.emit("idle", one.save)
-                        one.save.work.idle(one.save)
-            for one in settled:
-                if one.save.chain.active is None:
-                    one.save.work.quiet(one.save)
-        if told:
-            with self.deciding as ledger:
-                ledger.finishing -= told
-        self.patience.changed()
-        return self._carry_out(effects)
-
-    def _settle(self, save: Handle[Any]) -> None:
-        """The end of one save: what it moves, who is told, and its handle."""
-        outcome = save.outcome
-        assert outcome is not None
-        merged = self._merge(save, outcome)
-        heard = self.announcer.emit(_EVENT_FOR[outcome], save, error=save.error, merged=merged)
-        if save.error is not None and not (heard or any(one.awaited for one in (save, *save.replaced))):
-            logger.error("%s %s, and nobody listened: %s", save, outcome.value, type(save.error).__name__)
-        if outcome is Outcome.SUPERSEDED:
-            return  # that one ends when the save does which took its place
-        for one in (save, *save.replaced) if save.replaced else (save,):
-            try:
-                one.settle(save.value, save.error, cancelled=outcome is Outcome.CANCELLED)
-            except BaseException as interrupt:  # noqa: BLE001 - of a callback; raised again when the chain has gone on
-                save.interrupt = interrupt
-        if save.replaced:
-            for one in save.replaced:
-                one.superseded_by = save  # and of none between, or one handle would keep ten thousand others
-            save.replaced = ()
-
-    @staticmethod
-    def _merge(save: Handle[Any], outcome: Outcome) -> Merged:
-        try:
-            return save.work.merge(save, outcome)
-        except Exception as error:  # noqa: BLE001 - a model may do what it likes; the write has happened all the same
-            logger.warning("%s: the answer could not be merged (%s)", save, type(error).__name__)
-        except BaseException as interrupt:  # noqa: BLE001 - raised again when the chain has gone on
-            save.interrupt = interrupt
-        return Merged()
-
-    def _finish_there(self, settled: Sequence[Settled], behind: Jobs) -> None:
-        start([*self._finish(settled), *behind])
-        raise_interrupt([one.save for one in settled])
 
     # Credentials
 

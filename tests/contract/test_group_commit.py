@@ -358,6 +358,40 @@ async def test_no_answer_waits_for_what_another_save_asks(world: World) -> None:
     assert backend.most <= 4
 
 
+@where_attempts_can_be_held
+async def test_nothing_is_asked_for_what_was_given_up_meanwhile(world: World) -> None:
+    """Its question waits for that of another one, until its whole time is over: then it is not sent."""
+    backend = gathers(world, max_in_flight=2)
+    backend.deaf = True
+    backend.guarantee = Guarantee.FENCED
+    kind = world.bind(on_conflict=OnConflict.REBASE, timeout=10, retry=RetryPolicy(attempts=3, timeout=10))
+    backend.during = lambda operation: Answer(version=1)
+    models = [kind(id=number, name=name) for number, name in enumerate("ab", 1)]
+    for model in models:
+        assert await world.end(model.save()) == [SAVED]
+
+    def conflict(operation: Any) -> Any:
+        if operation.method is Method.READ:
+            return Answer({"id": operation.identity, "name": operation.values["name"]}, version=2)
+        backend.hold("a")
+        raise Conflict("somebody else was here")
+
+    backend.during = conflict
+    backend.lane.pause()
+    handles = [model.save({"n": 1}) for model in models]
+    backend.lane.resume()
+    await world.until(lambda: len(backend.ledger) == 5)
+    await world.armed(10)
+    world.advance(10)
+    await world.end(*handles)
+    backend.release()
+    backend.during = lambda operation: None
+    assert await world.end(kind(name="c").save()) == [SAVED]
+    await world.flush()
+    assert [one.values["name"] for one in backend.ledger if one.method is Method.READ] == ["a"]
+    await world.until(lambda: not world.dispatcher.port(backend).lane.slots)
+
+
 @everywhere
 async def test_a_backend_that_breaks_in_between_loses_nothing(world: World) -> None:
     """Its `execute_many` is gone, or what it returns cannot be read: a bug, after which all of the batch has an end."""

@@ -191,7 +191,10 @@ class Engine(Ends):
     def _on_its_own(self, lines: list[Line]) -> Steps:
         """The rest of the first of these attempts, as a job."""
         line, *others = lines
-        yield from line.calls()
+        if self.ledger.machine.is_current(line.start.save, line.start.token):
+            yield from line.calls()
+        else:
+            line.leave()  # given up while it waited for the others: nothing is asked for it any more
         ended = line.ended
         jobs = self._ended([ended], [])
         return following((ended.save,), jobs + self._after_company(others), ended.error)

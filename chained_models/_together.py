@@ -57,6 +57,11 @@ class Line:
             else:
                 self.go_on(result)
 
+    def leave(self) -> None:
+        """Make none of its calls any more."""
+        self.call = None
+        self._steps.close()
+
     @property
     def ended(self) -> Ended:
         """How it ended."""

@@ -190,7 +190,7 @@ class Backend(Protocol):
 
 
 class AsyncBackend(Protocol):
-    """A backend whose verbs are coroutines. `guarantee`, `check` and `lane` are as in :class:`Backend`.
+    """A backend whose verbs are coroutines. `guarantee`, `check`, `batches` and `lane` are as in :class:`Backend`.
 
     `reauthenticate` may be a coroutine function, or a plain one that does not block.
     """

@@ -68,6 +68,16 @@ async def gone_together(world: World, kind: type[Basket], names: str) -> list[An
     return handles
 
 
+async def over(world: World) -> None:
+    """Wait until no attempt runs any more, also none that nobody waits for."""
+    slots = world.dispatcher.port(world.backend).lane.slots
+    for _ in range(100):
+        if not slots:
+            return
+        await world.end(world.bind()(name="beside").save())
+    raise AssertionError(f"{slots} run on")
+
+
 # Who shares
 
 
@@ -356,6 +366,40 @@ async def test_no_answer_waits_for_what_another_save_asks(world: World) -> None:
     assert [model.total for model in models[1:3]] == [5, 5]
     assert last.outcome is SAVED
     assert backend.most <= 4
+
+
+@where_attempts_can_be_held
+async def test_nothing_is_asked_for_what_was_given_up_meanwhile(world: World) -> None:
+    """Its question waits for that of another one, until its whole time is over: then it is not sent."""
+    backend = gathers(world, max_in_flight=2)
+    backend.deaf = True
+    backend.guarantee = Guarantee.FENCED
+    kind = world.bind(on_conflict=OnConflict.REBASE, timeout=10, retry=RetryPolicy(attempts=3, timeout=10))
+    backend.during = lambda operation: Answer(version=1)
+    models = [kind(id=number, name=name) for number, name in enumerate("ab", 1)]
+    for model in models:
+        assert await world.end(model.save()) == [SAVED]
+
+    def conflict(operation: Any) -> Any:
+        if operation.method is Method.READ:
+            return Answer({"id": operation.identity, "name": operation.values["name"]}, version=2)
+        backend.hold("a")
+        raise Conflict("somebody else was here")
+
+    backend.during = conflict
+    backend.lane.pause()
+    handles = [model.save({"n": 1}) for model in models]
+    backend.lane.resume()
+    await world.until(lambda: len(backend.ledger) == 5)
+    await world.armed(10)
+    world.advance(10)
+    await world.end(*handles)
+    backend.release()
+    backend.during = lambda operation: None
+    assert await world.end(kind(name="c").save()) == [SAVED]
+    await world.flush()
+    await over(world)
+    assert [one.values["name"] for one in backend.ledger if one.method is Method.READ] == ["a"]
 
 
 @everywhere

@@ -82,11 +82,10 @@ class Intake:
         if self._announcer.deliveries.filled:
             self._announcer.rescue()
         facts = port.objects.get(model) or self._facts(port, model)
-        here, last = threading.get_ident(), self._here
-        if here == last:
-            here = last  # the same number, not an equal one of its own for each of a million objects
-        else:
+        here = threading.get_ident()
+        if here != self._here:
             self._here = here
+        here = self._here  # the same number, not an equal one of its own for each of a million objects
         while True:
             with facts:
                 facts.thread = here

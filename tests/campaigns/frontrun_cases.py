@@ -118,17 +118,18 @@ class InFlight(World):
 
 
 class Leaving:
-    """A worker thread of the threads driver that looks for a job, and leaves at once if there is none."""
+    """A worker thread of the threads driver that looks for a job, and leaves in a moment if there is none."""
 
     def __init__(self) -> None:
         self.driver = threads_driver.ThreadsDriver()
-        self.driver._linger = 0.0
+        self.driver._linger = 1e-6  # not 0: then it would go without having waited
         self.taken: list[Any] = []
         self.job = Job(lambda: iter(()), None)  # type: ignore[arg-type]
 
     def look(self) -> None:
         self.driver._workers.add(threading.current_thread())
-        while (job := self.driver._next_job(())) is not None:
+        seat = threads_driver._Seat()
+        while (job := self.driver._next_job(seat)) is not None:
             self.taken.append(job)
 
     @property

@@ -363,7 +363,7 @@ class Engine(Ends):
             for chain in [] if driver is None else ledger.machine:
                 effects += ledger.machine.rest_anew(chain)
         if given_up and driver is not None:  # else it is the user who gives up
-            logger.warning("%d saves are given up: %s", len(given_up), cause)
+            logger.warning("saves are given up (%d of them): %s", len(given_up), cause)
         self.run(effects)
         self.vigil.renew()
         for lane in timed:

@@ -54,6 +54,7 @@ class ThreadsDriver:
         self._jobs: deque[Job] = deque()
         self._workers: set[threading.Thread] = set()
         self._idents: set[int] = set()
+        self._busy: set[threading.Thread] = set()
         self._idle: list[_Seat] = []
         self._coming = 0
         """Workers that were called or made, and have not come to the line yet; the first of them will call the next one."""
@@ -133,10 +134,12 @@ class ThreadsDriver:
                 if called:
                     self._coming = max(0, self._coming - 1)
                 if self._jobs:
+                    self._busy.add(seat.thread)
                     job = self._jobs.popleft()
                     if self._jobs:
                         self._hire()
                     return job
+                self._busy.discard(seat.thread)
                 linger = self._linger
                 if not linger:
                     self._leave()
@@ -232,18 +235,13 @@ class ThreadsDriver:
 
     def rest(self) -> None:
         """Let idle threads go now instead of later."""
-        self._dismiss()
-
-    def _dismiss(self) -> list[threading.Thread]:
         with self._lock:
-            if self._jobs:
-                return []
-            self._linger = 0.0
-            going, self._idle = self._idle, []
-            for seat in going:
-                seat.bell.release()
-            self._coming += len(going)
-            return [seat.thread for seat in going]
+            if not self._jobs:
+                self._linger = 0.0
+                going, self._idle = self._idle, []
+                for seat in going:
+                    seat.bell.release()
+                self._coming += len(going)
 
     def close(self) -> None:
         with self._times:
@@ -252,9 +250,12 @@ class ThreadsDriver:
             while self._timer is not None and self._timer is not threading.current_thread():
                 if not self._times.wait(1.0):
                     break
-        # Only those who have nothing to do; one that hangs in a backend cannot be waited for.
+        self.rest()
+        with self._lock:
+            # Only those who have nothing to do; one that hangs in a backend cannot be waited for.
+            going = set() if self._jobs else self._workers - self._busy
         ends = self.now() + 1.0
-        for worker in self._dismiss():
+        for worker in going:
             worker.join(max(0.0, ends - self.now()))
 
     def after_fork(self) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import math
 import threading
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -32,10 +33,25 @@ from chained_models import (
 )
 from chained_models import _deciding as deciding
 from chained_models import _future as future
+from chained_models import _merge as merge
 from chained_models.drivers import threads as threads_driver
 from chained_models.protocols import Job
 
 from .campaign import Campaign
+
+_latches: weakref.WeakKeyDictionary[merge.Facts, Any] = weakref.WeakKeyDictionary()
+
+
+def _know(facts: merge.Facts, record: Any) -> None:
+    _latches[facts] = threading.RLock()
+    _really_know(facts, record)
+
+
+# Facts are a lock themselves, which the flag does not exchange.
+_really_know = merge.Facts.__init__
+merge.Facts.__init__ = _know  # type: ignore[method-assign]
+merge.Facts.__enter__ = lambda facts: _latches[facts].__enter__()  # type: ignore[method-assign,assignment]
+merge.Facts.__exit__ = lambda facts, *raised: _latches[facts].__exit__(*raised)  # type: ignore[method-assign]
 
 LONG = 5.0
 """Seconds that nothing takes; who waits for that long waits for ever."""
@@ -118,17 +134,18 @@ class InFlight(World):
 
 
 class Leaving:
-    """A worker thread of the threads driver that looks for a job, and leaves at once if there is none."""
+    """A worker thread of the threads driver that looks for a job, and leaves in a moment if there is none."""
 
     def __init__(self) -> None:
         self.driver = threads_driver.ThreadsDriver()
-        self.driver._linger = 0.0
+        self.driver._linger = 1e-6  # not 0: then it would go without having waited
         self.taken: list[Any] = []
         self.job = Job(lambda: iter(()), None)  # type: ignore[arg-type]
 
     def look(self) -> None:
         self.driver._workers.add(threading.current_thread())
-        while (job := self.driver._next_job(())) is not None:
+        seat = threads_driver._Seat()
+        while (job := self.driver._next_job(seat)) is not None:
             self.taken.append(job)
 
     @property

@@ -1240,7 +1240,7 @@ def test_a_loop_that_is_closed_takes_neither_rests_nor_deadlines_along(caplog: p
             assert lost.outcome is Outcome.ABANDONED
         finally:
             gate.set()
-    assert "an event loop was closed" in caplog.text
+    assert "given up (1 of them): its event loop was closed" in caplog.text
 
 
 def test_a_batch_is_told_of_everywhere_before_the_next_one_starts() -> None:

@@ -312,7 +312,7 @@ def test_a_loop_that_had_no_saves_left_is_forgotten_in_silence(caplog: pytest.Lo
         asyncio.run(queued())
         basket.chain.resume()
         basket.save().result(PATIENCE)
-        assert "1 saves are given up: its event loop was closed" in caplog.text
+        assert "given up (1 of them): its event loop was closed" in caplog.text
 
 
 def test_awaiting_what_was_cancelled_does_not_cancel_the_waiter() -> None:

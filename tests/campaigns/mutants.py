@@ -18,11 +18,11 @@ from chained_models import (
     Method,
     Outcome,
     Rejected,
+    _admission,
     _answer,
     _attempt,
     _intake,
     _machine,
-    _records,
     _resolve,
     events,
 )
@@ -213,7 +213,7 @@ def _(right: Any) -> Any:
     return lambda save: right(save) if save.before is None else save.before.snapshot
 
 
-@mutant("what a coalesced save carried stays in its place", "PLAIN", "V4|V12|recursion", _records, "absorb")
+@mutant("what a coalesced save carried stays in its place", "PLAIN", "V4|V12|recursion", _admission, "absorb")
 def _(right: Any) -> Any:
     return lambda older, newer: setattr(newer, "snapshot", older.snapshot)
 
@@ -556,7 +556,7 @@ def _(right: Any) -> Any:
     return supersede
 
 
-@mutant("an attempted save is replaced", "PLAIN", "V|DE1|cannot|KeyError", _records, "replaceable")
+@mutant("an attempted save is replaced", "PLAIN", "V|DE1|cannot|KeyError", _admission, "replaceable")
 def _(right: Any) -> Any:
     return lambda older, newer: older.facts is newer.facts and older.outcome is None
 
@@ -644,7 +644,7 @@ def _(right: Any) -> Any:
     return lambda self, sent, answered, version: right(self, {} if self.base else sent, answered, version)
 
 
-@mutant("a coalesced patch forgets what the one before it named", "PLAIN", "V4", _records, "absorb")
+@mutant("a coalesced patch forgets what the one before it named", "PLAIN", "V4", _admission, "absorb")
 def _(right: Any) -> Any:
     def absorb(older: Any, newer: Any) -> None:
         named = newer.update_fields

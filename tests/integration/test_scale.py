@@ -236,7 +236,7 @@ def test_what_a_model_that_was_saved_once_costs(given: bool) -> None:
 
     base, _ = grown(lambda: dict(next(bases)), number)
     size, tracked = grown(save, number)
-    assert size - base <= 550
+    assert size - base <= 650
     assert tracked <= 3.1
     assert len(dispatcher) == 0
     gc.disable()
@@ -261,7 +261,8 @@ def test_what_a_queued_save_costs(driver: str, variables: int) -> None:
         for n in range(variables):
             context.run(contextvars.ContextVar[object](f"variable {n}").set, object())
         size, tracked = grown(lambda: context.run(model.save))
-        assert size - snapshot <= 480
+        # 8 bytes more for each of the rare attributes (at most 30) that a handle in this process has ever had.
+        assert size - snapshot <= 480 + 30 * 8
         assert tracked <= 1.1
         model.chain.clear()
 

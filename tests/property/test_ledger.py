@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import _records
+from chained_models import _admission, _records
 from chained_models._credentials import Credentials, Refusal
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine, Start
@@ -154,21 +154,21 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "a lost renewal holds the lane": (
         Ledger, "renewals_lost", lambda right: lambda self, lane, driver: [], "RE4|V15"),
     "what was attempted is superseded": (
-        _records, "replaceable", lambda right: lambda older, newer: older.facts is newer.facts and newer.verb in _WRITES, "AL[89]|V|cannot"),
+        _admission, "replaceable", lambda right: lambda older, newer: older.facts is newer.facts and newer.verb in _WRITES, "AL[89]|V|cannot"),
     "a retry by hand is superseded": (
-        _records, "replaceable", lambda right: lambda older, newer: right(_Unsent(older), newer), "AL9"),
+        _admission, "replaceable", lambda right: lambda older, newer: right(_Unsent(older), newer), "AL9"),
     "another object's save is superseded": (
-        _records, "replaceable", lambda right: lambda older, newer: right(older, _OfTheSame(newer, older)), "AL8"),
+        _admission, "replaceable", lambda right: lambda older, newer: right(older, _OfTheSame(newer, older)), "AL8"),
     "coalescing goes past a barrier": (
-        _records, "_before", lambda right: lambda save: right(barrier) if (barrier := right(save)) and barrier.verb is Verb.REFRESH else barrier, "AL8|V4"),
+        _admission, "_before", lambda right: lambda save: right(barrier) if (barrier := right(save)) and barrier.verb is Verb.REFRESH else barrier, "AL8|V4"),
     "a delete supersedes what it waits behind": (
-        _records, "replaceable", lambda right: lambda older, newer: (newer.verb is Verb.DELETE and older.state is SaveState.QUEUED) or right(older, newer), "AL[89]"),
+        _admission, "replaceable", lambda right: lambda older, newer: (newer.verb is Verb.DELETE and older.state is SaveState.QUEUED) or right(older, newer), "AL[89]"),
     "a successor carries nothing of the older one": (
-        _records, "absorb", lambda right: lambda older, newer: None, "V4|DE1|V15"),
+        _admission, "absorb", lambda right: lambda older, newer: None, "V4|DE1|V15"),
     "a successor has the older one's values": (
-        _records, "absorb", lambda right: lambda older, newer: (values := older.snapshot, right(older, newer), setattr(newer, "snapshot", values)), "V4"),
+        _admission, "absorb", lambda right: lambda older, newer: (values := older.snapshot, right(older, newer), setattr(newer, "snapshot", values)), "V4"),
     "a successor does not wait": (
-        _records, "absorb", lambda right: lambda older, newer: (right(older, newer), setattr(newer, "waits", 0)), "DE1|V15"),
+        _admission, "absorb", lambda right: lambda older, newer: (right(older, newer), setattr(newer, "waits", 0)), "DE1|V15"),
     "a successor goes to the end of the line": (
         Ledger, "supersede", keeps_its_own_place, "V2|V5|KeyError"),
     "one parent is enough": (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chained_models import Coalesce, Guarantee, OnConflict, OnFailure, _answer, _intake, _records
+from chained_models import Coalesce, Guarantee, OnConflict, OnFailure, _admission, _answer, _intake
 from chained_models._ledger import Ledger
 from chained_models._machine import Machine
 from chained_models._record import Record
@@ -85,9 +85,9 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "the end of a parent is told to nobody": (
         Records, "parent_ended", lambda right: lambda self, child, parent, error: [], "V15|Stuck"),
     "the older one stays where its place was taken": (
-        _records, "absorb", lambda right: lambda older, newer: setattr(newer, "snapshot", older.snapshot), "V4|V12|recursion"),
+        _admission, "absorb", lambda right: lambda older, newer: setattr(newer, "snapshot", older.snapshot), "V4|V12|recursion"),
     "an attempted save is replaced": (
-        _records, "replaceable", lambda right: lambda older, newer: older.facts is newer.facts and older.outcome is None, "V|DE1|cannot|KeyError"),
+        _admission, "replaceable", lambda right: lambda older, newer: older.facts is newer.facts and older.outcome is None, "V|DE1|cannot|KeyError"),
     "a superseded handle is forgotten": (
         Ledger, "supersede", lambda right: lambda self, older, newer: (right(self, older, newer), newer.replaced.clear())[0], "V15|V7"),
     "a create that was sent is forgotten": (

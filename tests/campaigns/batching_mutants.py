@@ -138,7 +138,7 @@ def _(right: Any) -> Any:
     return property(lambda self: self.port if self.port.gathers else None)
 
 
-@mutant("who goes along is not sent", "PLAIN", "V5|V9|V15", _together, "_sent")
+@mutant("who goes along is not sent", "PLAIN", "V5|V9|V12|V15", _together, "_sent")
 def _(right: Any) -> Any:
     def sent(backend: Any, sends: Sequence[Any]) -> Generator[Any, Any, Sequence[Any]]:
         (returned,) = yield from right(backend, sends[:1])
@@ -159,7 +159,7 @@ def _(right: Any) -> Any:
     return share
 
 
-@mutant("a batch gives its slot back for each of it", "PLAIN", "V1", LaneState, "give_back")
+@mutant("a batch gives its slot back for each of it", "PLAIN", "V1|NoneType", LaneState, "give_back")
 def _(right: Any) -> Any:
     def give_back(self: Any, token: int) -> None:
         for _ in self._shared.get(token, ()):

@@ -313,7 +313,7 @@ def _(right: Any) -> Any:
 # Time
 
 
-@mutant("an attempt over its time is no longer in flight", "PLAIN", "V1", Chain, "startable")
+@mutant("an attempt over its time is no longer in flight", "PLAIN", "V1|assert None", Chain, "startable")
 def _(right: Any) -> Any:
     def startable(chain: Any) -> Any:
         if chain.active is not None and chain.active.state is SaveState.IN_DOUBT and chain.lane.holds(chain.active):

@@ -59,8 +59,7 @@ class Announcer:
         """Where a save that is asked for now is to be delivered: the target, else the loop running in this thread."""
         if self._target is not None:
             return self._target
-        asyncio = sys.modules.get("asyncio")  # without it, no loop runs
-        loop = None if asyncio is None else asyncio._get_running_loop()
+        loop = running_loop()
         if loop is None:
             return None
         delivery = self._loops.get(loop)
@@ -120,7 +119,7 @@ class Announcer:
         """Whether somebody may be called when this save has ended, or in another thread."""
         if save.delivery is not None and not self.here(save):
             return True
-        return events.everywhere.any or save.heard or save.calls_back
+        return self.hears(save) or save.calls_back
 
     @staticmethod
     def hears(save: Handle[Any]) -> bool:

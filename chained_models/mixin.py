@@ -285,8 +285,7 @@ def _target(cls: type) -> tuple[Bound, Any, Dispatcher]:
     """How objects of the class are saved in this context, to which backend, and by whom."""
     if not redirected():
         bound = _bound_of(cls)
-        binding = bound.binding
-        return bound, binding.backend, default_dispatcher() if binding.dispatcher is None else binding.dispatcher
+        return bound, bound.binding.backend, _dispatcher_of(bound)
     backend, rebinding = backend_in_context(cls), everywhere()
     bound = _bound_of(cls, backend)
     if rebinding is not None and rebinding.backend is not None:
@@ -298,7 +297,8 @@ def _dispatcher_of(bound: Bound) -> Dispatcher:
     rebinding = everywhere()
     if rebinding is not None:
         return rebinding.dispatcher
-    return bound.binding.dispatcher or default_dispatcher()
+    own = bound.binding.dispatcher
+    return default_dispatcher() if own is None else own
 
 
 def _names(names: Collection[str], bound: Bound) -> frozenset[str]:

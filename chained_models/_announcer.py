@@ -59,8 +59,8 @@ class Announcer:
         """Where a save that is asked for now is to be delivered: the target, else the loop running in this thread."""
         if self._target is not None:
             return self._target
-        loop = running_loop()
-        if loop is None:
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None or (loop := asyncio._get_running_loop()) is None:
             return None
         delivery = self._loops.get(loop)
         if delivery is None:

@@ -79,7 +79,7 @@ class Ends(ABC):
     def _landed(self, save: Handle[Any], token: int, answer: Answer) -> Jobs | None:
         """The plain end: it is saved, there is nobody to be told, and nothing to be assigned. None if it is not so plain."""
         work = save.work
-        if self.announcer.listened_to(save):
+        if (save.delivery is not None and not self.announcer.here(save)) or self.announcer.hears(save):
             return None
         with work.latch(save):
             if not work.lands(save, answer):

@@ -61,7 +61,10 @@ class Engine(Ends):
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
-        if effects or self.vigil.due:
+        if len(effects) == 1 and type(only := effects[0]) is Start and not self.vigil.due:
+            driver, job = self._job([only])
+            driver.start(job)
+        elif effects or self.vigil.due:
             start(self._carry_out(effects))
             raise_interrupt([effect.save for effect in effects if type(effect) is Settled or type(effect) is Signal])
 

@@ -71,6 +71,7 @@ class Intake:
         if self._ledger.closed:
             raise DispatcherClosed  # before anything is claimed for it
         awaited: tuple[Handle[Any], ...] = ()
+        waited_for: Sequence[Handle[Any]] = ()
         givers: dict[str, SaveHandle[Any]] = {}
         if after != ():
             awaited, givers = parents(after, bound.adapter.fields(bound.model.type) if verb in _WRITES else ())
@@ -94,6 +95,7 @@ class Intake:
                 for name, value in attributes:
                     bound.adapter.edit(model, name, value)
                 attributes = ()  # only once, also if there is no room yet
+                now = contextvars.copy_context()
                 save = SaveHandle(
                     self._host,
                     self._saves,
@@ -104,7 +106,7 @@ class Intake:
                     facts,
                     bound,
                     bound.binding.timeout if timeout is None else timeout,
-                    _context(facts.last),
+                    _context(now, facts.last) if now else _NO_VARIABLES,
                     self._announcer.delivery(),
                 )
                 # What few saves have is set only on those; see Handle.
@@ -116,7 +118,6 @@ class Intake:
                     save.force_insert = True
                 if discard:
                     save.discard = True
-                waited_for: Sequence[Handle[Any]] = ()
                 if awaited:
                     save.after = awaited
                     waited_for = [parent for parent in awaited if not _is_there(parent)]
@@ -149,9 +150,9 @@ class Intake:
         The snapshot comes first, so that taking a place and filling it is one step: the latch keeps the saves of one object in
         order, and calls for different objects that overlap have none.
         """
-        bound, port, facts, model = save.binding, save.port, save.facts, save.model
+        bound, facts, model = save.binding, save.facts, save.model
         adapter, writes = bound.adapter, save.verb in _WRITES
-        key = None if bound.binding.ordering_key is None else bound.ordering_key(port, model)
+        key = None if bound.binding.ordering_key is None else bound.ordering_key(save.port, model)
         on_account = adapter.on_account(model)
         stored = bound.server_given if on_account is None else on_account
         save.snapshot = adapter.snapshot(model, check=writes)
@@ -159,18 +160,23 @@ class Intake:
         if identity is not None and (check_identity := getattr(save.backend, "check_identity", None)) is not None:
             check_identity(identity)
         if on_account is not None and not facts.unsettled:
-            # After the snapshot, which may have loaded what was expired.
-            if on_account and port.is_home(model) and (origin := adapter.origin(model)) is not None:
-                facts.adopt(origin, attached=adapter.attached(model))
-            if writes:
-                with self._engine.deciding:
-                    save.record = self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)
-                if save.record.life is Life.LIVE:
-                    _attempt.check_version(save)
+            self._believe(save, identity, stored=on_account)  # after the snapshot, which may have loaded what was expired
         if givers:
             save.slots = {name: (giver, save.snapshot.get(name, MISSING)) for name, giver in givers.items()}
         with self._engine.deciding:
             return self._saves.enter(save, key, identity, stored=stored)
+
+    def _believe(self, save: SaveHandle[Any], identity: Any, *, stored: bool) -> None:
+        """Take over what the model's own library says of an object of which nothing is under way."""
+        bound, port, facts, model = save.binding, save.port, save.facts, save.model
+        adapter = bound.adapter
+        if stored and port.is_home(model) and (origin := adapter.origin(model)) is not None:
+            facts.adopt(origin, attached=adapter.attached(model))
+        if save.verb in _WRITES:
+            with self._engine.deciding:
+                save.record = self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)
+            if save.record.life is Life.LIVE:
+                _attempt.check_version(save)
 
     def _wait_for_room(self, facts: Facts, most: int | None, driver: Driver) -> None:
         """Block until the chain of that object has room.
@@ -252,15 +258,12 @@ _WRITES = (Verb.SAVE, Verb.PATCH)
 _NO_VARIABLES = contextvars.Context()
 
 
-def _context(before: SaveHandle[Any] | None) -> contextvars.Context:
+def _context(now: contextvars.Context, before: SaveHandle[Any] | None) -> contextvars.Context:
     """What the context variables are now; the Context of the save in front of it, if they are the same.
 
     Attempts run in copies of it, so that one may serve any number of saves. A queued save is one object less for the garbage
     collector then. Compared is what the variables refer to: what is equal need not be the same, and asking is the user's code.
     """
-    now = contextvars.copy_context()
-    if not now:
-        return _NO_VARIABLES
     if before is None or len(now) != len(before.context):
         return now
     known = before.context.get

@@ -22,6 +22,7 @@ __all__ = ["ModelWork"]
 
 logger = logging.getLogger("chained_models")
 
+_WRITES = Verb.SAVE, Verb.PATCH
 _PASSED_ON = ("operation", "force_insert", "moves", "unseen", "unconditional")
 
 
@@ -57,7 +58,7 @@ class ModelWork(Records):
             save.understood
             or operation is None
             or operation.values is not save.snapshot  # else something was filled in that the object does not have
-            or (save.verb is not Verb.SAVE and save.verb is not Verb.PATCH)
+            or save.verb not in _WRITES
             or operation.identity is None
             or (answer.identity is not None and answer.identity is not operation.identity)
             or save.slots

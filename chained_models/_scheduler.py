@@ -12,9 +12,13 @@ from ._chains import Chain, Effect, Save, Settled, Start, Together
 from ._lane import LaneState
 from ._options import Options
 from ._pace import Pace, Rest, Unrest
-from ._states import TRANSITIONS, IllegalTransition, Input
+from ._states import TRANSITIONS, IllegalTransition, Input, SaveState
 
 __all__ = ["Scheduler"]
+
+
+# Looked up in its class, a member of an Enum costs ten times as much as a name of the module (CPython 3.11).
+_IN_FLIGHT = SaveState.IN_FLIGHT
 
 
 class Scheduler:
@@ -177,14 +181,22 @@ class Scheduler:
                     setattr(save, name, value)
         if chain.pace is not None:
             chain.pace.gather(chain.saves.values(), save)
-        chain.active = save
-        self._token = token = self._token + 1
-        for one in (save, *save.riders) if save.riders else (save,):
-            self._move(one, Input.START)
-            one.token = token
-            one.attempts += 1
-            one.started = self.now
         if save.due or save.open:
             save.due = save.open = False
+        start = self._begin(chain, save)
+        for one in save.riders:
+            self._move(one, Input.START)
+            one.token = save.token
+            one.attempts += 1
+            one.started = self.now
+        return start
+
+    def _begin(self, chain: Chain, save: Save) -> Start:
+        """`save`, which may start, is in flight, and has a slot."""
+        chain.active = save
+        self._token = save.token = token = self._token + 1
+        save.state = _IN_FLIGHT
+        save.attempts += 1
+        save.started = self.now
         chain.lane.take(token, save)
         return Start(save, token)

@@ -30,6 +30,8 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 
+_NO_NAMES: frozenset[str] = frozenset()
+
 
 def same(one: Any, other: Any) -> bool:
     """Identical, or of the same type and equal. A comparison that raises, or cannot say, means different.
@@ -52,9 +54,8 @@ def differing(values: Snapshot, base: Snapshot | None) -> frozenset[str]:
         return frozenset(values)
     known = base.get
     # Most values have not changed, and are still the same object: asked first, it saves a call for each.
-    return frozenset(
-        [name for name, value in values.items() if value is not (was := known(name, MISSING)) and not same(value, was)]
-    )
+    names = [name for name, value in values.items() if value is not (was := known(name, MISSING)) and not same(value, was)]
+    return frozenset(names) if names else _NO_NAMES
 
 
 def carried(snapshot: Snapshot, before: Snapshot, became: Snapshot) -> Snapshot:

@@ -166,6 +166,8 @@ class Bound:
     """Whether the kind of model itself keeps a version, which an update must carry."""
     plainly_named: bool
     """Whether each name in an answer can only mean the field of that name."""
+    plain: bool
+    """Whether the class has chosen neither chains of its own, nor a limit, nor to merge saves."""
 
     def identity_of(self, model: Any) -> Any:
         """The identity that `model` holds now: a value, a tuple if composite, None if any part of it is missing.
@@ -269,7 +271,8 @@ def resolve(model_type: type, binding: Binding, backend: Any = None) -> Bound:
     guarantee_of(backend, model_type)  # a backend that says nonsense says it now
     versioned = adapter.version_name(model_type) is not None
     plainly_named = adapter.plainly_named(model_type)
-    return Bound(binding, resource, adapter, registered, server_given, versioned, plainly_named)
+    plain = binding.ordering_key is None and binding.max_pending is None and binding.coalesce is Coalesce.EVERY
+    return Bound(binding, resource, adapter, registered, server_given, versioned, plainly_named, plain)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class InlineDriver:
 
     def start(self, *jobs: Job) -> None:
         here = self._here
-        here.jobs.extend(jobs)
+        here.jobs += jobs
         if not here.working:
             self._work()
             if self._wakes:
@@ -163,11 +163,13 @@ class InlineDriver:
                     job = here.jobs.popleft() if here.jobs else self._left.popleft()
                 except IndexError:  # pragma: no cover - another thread took the last one left over
                     break
-                here.jobs.extend(self._run(job))
+                if following := self._run(job):
+                    here.jobs.extend(following)
         finally:
             here.working = False
-            self._left.extend(here.jobs)
-            here.jobs.clear()
+            if here.jobs:
+                self._left.extend(here.jobs)
+                here.jobs.clear()
 
     def _run(self, job: Job) -> Iterable[Job]:
         return job.context.run(drive, job)

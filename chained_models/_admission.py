@@ -208,6 +208,7 @@ class Admission(ABC):
         record = save.record.current()
         while save.state is SaveState.QUEUED and (older := _before(save)) is not None and replaceable(older, save):
             patches = save.verb is Verb.PATCH
+            self._ledger.gone.append(older.snapshot)
             absorb(older, save)
             record.patches += (save.verb is Verb.PATCH) - patches
             effects += self._ledger.supersede(older, save)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ._answer import as_answer, carried_values, understand
 from ._dependencies import fill_slots
+from ._future import NOTHING_NEW
 from ._machine import time_left
 from ._resolve import resolve, unseen_clash, verified, verifies
 from ._snapshot import Snapshot, differing
@@ -69,7 +70,7 @@ def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None] |
             if announce is not None:
                 announce(save)
             returned = yield Execution(save.backend.execute, operation), operation.timeout
-            answer = Answer() if returned is None else as_answer(returned)
+            answer = NOTHING_NEW if returned is None else as_answer(returned)
         except Gone:
             if method is not _DELETE:
                 raise
@@ -79,16 +80,22 @@ def execute(save: SaveHandle[Any], announce: Callable[[SaveHandle[Any]], None] |
                 raise  # given up meanwhile: nothing is asked for it any more
             return (yield from resolve(save, conflict))
         except (InDoubt, TimeoutError) as error:
-            asks = save.outcome is None and verifies(save)
-            answer = (yield from verified(save)) if asks else None
-            if answer is None:
-                if isinstance(error, InDoubt):
-                    raise
-                raise InDoubt(f"no answer within {operation.timeout:g} s") from error
+            answer = yield from _doubted(save, operation, error)
     # "Accepted, nothing new" needs no understanding, if the thing is known already.
-    if answer.values is not None or answer.identity is not None or method is _CREATE or method is _DELETE:
+    if answer is not NOTHING_NEW or method is _CREATE:
+        answer = Answer() if answer is NOTHING_NEW else answer  # it is written in
         understand(save, answer)
     return answer
+
+
+def _doubted(save: SaveHandle[Any], operation: Operation, error: BaseException) -> Generator[Call, Any, Answer]:
+    """Nobody knows whether it was applied, unless the backend can find out."""
+    answer = (yield from verified(save)) if save.outcome is None and verifies(save) else None
+    if answer is not None:
+        return answer
+    if isinstance(error, InDoubt):
+        raise error
+    raise InDoubt(f"no answer within {operation.timeout:g} s") from error
 
 
 def _bind(save: SaveHandle[Any]) -> Operation | None:

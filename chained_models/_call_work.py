@@ -236,7 +236,7 @@ class CallWork:
             raise _TimeOver(f"it did not end within {seconds:g} s, and was cancelled") from None
         return None if manual else Answer(returned)
 
-    def lands(self, save: CallHandle[Any], answer: Answer) -> bool:
+    def lands(self, save: CallHandle[Any], token: int, answer: Answer) -> bool:
         """Never: there is a chain to be looked after."""
         return False
 

@@ -44,5 +44,9 @@ class Deciding:
         return self._ledger
 
     def __exit__(self, *_: object) -> None:
+        gone = self._ledger.gone
+        if gone:
+            self._ledger.gone = []
         self._inside = False
         self._release()
+        # And here `gone` goes.

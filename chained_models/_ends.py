@@ -17,7 +17,7 @@ from ._announcer import Announcer
 from ._deciding import Deciding
 from ._jobs import Ended, Jobs, raise_interrupt, start
 from ._ledger import Ledger
-from ._machine import Effect, Idle, Settled
+from ._machine import Chain, Effect, Idle, Settled
 from ._merge import Merged
 from ._vigil import Vigil
 from ._waiting import Patience
@@ -66,35 +66,55 @@ class Ends(ABC):
         """Do what was decided; returns the jobs that follow when all receivers have run."""
 
     def _ended(self, ended: Iterable[Ended], others: list[Ended]) -> Jobs:
-        """Attempts are over, each by itself: plain ends land, all others are completed with `others` in one passage."""
-        jobs: Jobs = []
-        for one in ended:
-            landed = None if one.answer is None else self._landed(one.save, one.token, one.answer)
-            if landed is None:
-                others.append(one)
-            else:
-                jobs += landed
-        return jobs + self._completed(others) if others else jobs
+        """Attempts are over that were made as one: plain ends land, all others are completed with `others`."""
+        free: list[Chain] = []
+        others += [
+            one for one in ended if one.answer is None or self._landed(one.save, one.token, one.answer, free) is None
+        ]
+        return self._completed(others, free)
 
-    def _landed(self, save: Handle[Any], token: int, answer: Answer) -> Jobs | None:
-        """The plain end: it is saved, there is nobody to be told, and nothing to be assigned. None if it is not so plain."""
-        work = save.work
+    def _landed(
+        self, save: Handle[Any], token: int, answer: Answer, free: list[Chain] | None = None
+    ) -> list[Effect] | None:
+        """The plain end: it is saved, there is nobody to be told, and nothing to be assigned.
+
+        Args:
+            save: What was attempted.
+            token: Which attempt.
+            answer: What it was answered.
+            free: If it was made with others: their chains, to go on together. That of this one is added.
+
+        Returns:
+            The effects; None if it is not so plain, and nothing has happened.
+        """
         if (save.delivery is not None and not self.announcer.here(save)) or self.announcer.hears(save):
             return None
+        if save.calls_back:
+            return None
+        work = save.work
         with work.latch(save):
-            if not work.lands(save, answer):
+            try:
+                lands = work.lands(save, token, answer)
+            except Exception:  # noqa: BLE001 - a model may do what it likes; it is met again where all of it is merged
+                return None
+            except BaseException as interrupt:  # noqa: BLE001 - raised again when the chain has gone on
+                save.interrupt = interrupt
+                return None
+            if not lands:
                 return None
             with self.deciding as ledger:
-                effects = save.settle_unheard(ledger.landed, save, token, answer)
+                effects = ledger.landed(save, token, answer, free)
         if effects is None:
             return None
-        if save.followed:
-            save.tell_followers()
+        save.tell()
         self.patience.changed()
-        return self._carry_out(effects) if effects or self.vigil.due else []
+        return effects
 
-    def _completed(self, ended: Sequence[Ended]) -> Jobs:
-        """Attempts have ended: under one passage of the lock, whether it is one or a batch of them."""
+    def _completed(self, ended: Sequence[Ended], free: Sequence[Chain] = ()) -> Jobs:
+        """Attempts have ended: under one passage of the lock, whether it is one or a batch of them.
+
+        The chains of others of the batch, which have landed, go on by it.
+        """
         asked = [_NOT_ASKED if one.error is None else self._asked(one.save, one.error) for one in ended]
         effects: list[Effect] = []
         news: list[tuple[Ended, Verdict | None, bool]] = []
@@ -104,6 +124,7 @@ class Ends(ABC):
                 effects += more
                 if verdict is not None or not current:
                     news.append((one, verdict, current))
+            effects += ledger.machine.go_on(free)
         for one, verdict, current in news:
             save, error = one.save, one.error
             if not current:

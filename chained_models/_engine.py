@@ -161,7 +161,8 @@ class Engine(Ends):
             raise  # its loop is gone; whoever noticed has settled the save
         except BaseException as raised:  # noqa: BLE001 - every path out of "in flight" ends in one settle
             error = raised
-        if answer is not None and (jobs := self._landed(save, token, answer)) is not None:
+        if answer is not None and (effects := self._landed(save, token, answer)) is not None:
+            jobs = self._carry_out(effects) if effects or self.vigil.due else []
             return following((save,), jobs, None) if jobs or save.interrupt is not None else ()
         together = (save, *save.riders) if save.riders else (save,)
         if is_open:

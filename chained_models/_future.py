@@ -20,15 +20,17 @@ from .operation import Answer
 from .policies import FailureRule, Outcome, RetryPolicy
 from .protocols import Driver
 
-__all__ = ["PENDING", "Handle"]
+__all__ = ["NOTHING_NEW", "PENDING", "Handle"]
 
 logger = logging.getLogger("chained_models")
 
 T = TypeVar("T")
-E = TypeVar("E")
 
-# Guards the moment in which a handle gets its Condition; see Handle._condition. Re-entrant for signal handlers.
+# Guards the moment in which a handle gets its Condition; see Handle._heard. Re-entrant for signal handlers.
 _making = threading.RLock()
+
+NOTHING_NEW = Answer()
+"""Stands for "accepted, nothing new": one for all, for most saves are answered so, and an object each is dear at depth."""
 
 PENDING = "PENDING"
 _FINISHED = "FINISHED"
@@ -57,11 +59,11 @@ class Handle(Future[T]):
     # and most handles are never waited for. What every handle has is in slots; what few have is a class attribute until
     # it is set, and the handle's dict is made only then.
     __slots__ = (
+        "_answer",
         "_audience",
         "_host",
         "_result",
         "_state",
-        "answer",
         "attempts",
         "chain",
         "context",
@@ -110,7 +112,7 @@ class Handle(Future[T]):
     """Whether its attempt goes on when the work has returned, until somebody says that it is over."""
     chain: Chain | None
     # Filled as it goes on.
-    answer: Answer | None
+    _answer: Answer | None
     error: BaseException | None = None
     superseded_by: Any = None
     """The one that took its place; this one ends as that one does."""
@@ -132,12 +134,21 @@ class Handle(Future[T]):
         self.state = SaveState.PREPARING
         self.seq = self.place = self.token = self.attempts = 0
         self.started = 0.0
-        self.chain = self.answer = None
+        self.chain = self._answer = None
 
     @property
     def id(self) -> str:
         """Unique; empty until it is accepted."""
         return self.work.id_of(self.seq) if self.seq else ""
+
+    @property
+    def answer(self) -> Answer | None:
+        """What the backend answered, once it has."""
+        return Answer() if self._answer is NOTHING_NEW else self._answer
+
+    @answer.setter
+    def answer(self, answer: Answer) -> None:
+        self._answer = answer
 
     @property
     def outcome(self) -> Outcome | None:
@@ -193,17 +204,18 @@ class Handle(Future[T]):
     # What `concurrent.futures` looks for in a future.
 
     def _heard(self) -> _Audience:
-        """Its audience, made when somebody waits.
+        """Its audience, made when somebody waits; one for all of them, thanks to the module's lock.
 
-        Whoever waits has made it under the module's lock, and `settle` looks under the same lock: so either it finds the
-        Condition, or the waiter finds the handle settled.
+        Whoever waits makes it first, and then looks whether the handle is settled; whoever settles it says so first, and then
+        looks whether there is an audience. So either the one is told, or the other sees it, and neither needs a lock for that.
         """
-        audience = self._audience
-        if audience is None:
+        if self._audience is None:
+            made = _Audience()  # not under the lock: a signal handler, or a finalizer, may come at any moment, and save
             with _making:
-                audience = self._audience
-                if audience is None:
-                    audience = self._audience = _Audience()
+                if self._audience is None:
+                    self._audience = made
+        audience = self._audience
+        assert audience is not None
         return audience
 
     @property
@@ -288,61 +300,46 @@ class Handle(Future[T]):
 
         An interrupt (KeyboardInterrupt, SystemExit) that a callback raises comes out when all have been called.
         """
-        with _making:
-            if self._state is not PENDING:
-                raise InvalidStateError(f"{self!r} was settled twice")
-            audience = self._audience
-            if audience is None:
-                self._end(value, error, cancelled=cancelled)
-                if self._followers is None:
-                    return
-        if audience is not None:
-            with audience.condition:
-                self._end(value, error, cancelled=cancelled)
-                for waiter in audience.waiters:
-                    if cancelled:
-                        waiter.add_cancelled(self)
-                    elif error is not None:
-                        waiter.add_exception(self)
-                    else:
-                        waiter.add_result(self)
-                audience.condition.notify_all()
-        interrupts = [] if audience is None else self._call_all(audience.callbacks)
-        interrupts += self._call_followers()
+        if self._state is not PENDING:
+            raise InvalidStateError(f"{self!r} was settled twice")
+        self._end(value, error, cancelled=cancelled)
+        interrupts = self._tell_all()
         if interrupts:
             raise interrupts[0]
 
+    def land(self) -> None:
+        """For the engine, with its lock held: it has succeeded. Whoever waits is told by :meth:`tell`, without the lock."""
+        self._result = self.value
+        self._state = _FINISHED
+
+    def tell(self) -> None:
+        """After :meth:`land`: wake who waits, call who asked, tell what depends on it; an interrupt is kept for later."""
+        if self._audience is not None or self._followers is not None:
+            for interrupt in self._tell_all():
+                self.interrupt = interrupt
+
+    def _tell_all(self) -> list[BaseException]:
+        """It is settled: everybody is told. Returns what interrupted the callbacks."""
+        audience = self._audience
+        if audience is None:
+            return self._call_followers()
+        with audience.condition:
+            for waiter in audience.waiters:
+                if self._state == _CANCELLED:
+                    waiter.add_cancelled(self)
+                elif self._exception is not None:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            audience.condition.notify_all()
+        return self._call_all(audience.callbacks) + self._call_followers()
+
     def _call_followers(self) -> list[BaseException]:
-        with _making:  # whoever comes after this finds it settled
+        if self._followers is None:
+            return []
+        with _making:  # whoever has taken them calls them
             followers, self._followers = self._followers, None
-        return self._call_all(followers) if followers else []
-
-    def settle_unheard(self, move: Callable[..., E | None], *given: Any) -> E | None:
-        """For the ledger: end it, in one step with what `move(*given)` does, if nobody waits for it.
-
-        Returns:
-            What `move` returns; None if somebody waits, or if `move` returns that: then it has not ended.
-
-        What depends on it is told by :meth:`tell_followers`, which is to be called after that, without the lock.
-        """
-        with _making:
-            if self._audience is not None:
-                return None
-            moved = move(*given)
-            if moved is not None:
-                self._result = self.value
-                self._state = _FINISHED
-            return moved
-
-    @property
-    def followed(self) -> bool:
-        """Whether something depends on it that has not been told."""
-        return self._followers is not None
-
-    def tell_followers(self) -> None:
-        """Tell what depends on it that it is settled; an interrupt is kept for later."""
-        for interrupt in self._call_followers():
-            self.interrupt = interrupt
+        return self._call_all(followers or ())
 
     def when_settled(self, call: Callable[[Any], object]) -> None:
         """For what depends on it: call `call` with it when it is settled, at once if it is.
@@ -350,11 +347,12 @@ class Handle(Future[T]):
         Not a done callback, which would count as somebody who listens to its failure.
         """
         with _making:
-            if self._state not in (_FINISHED, _CANCELLED):
-                self._followers = [] if self._followers is None else self._followers
-                self._followers.append(call)
-                return
-        call(self)
+            self._followers = [] if self._followers is None else self._followers
+            self._followers.append(call)
+        if self._state in (_FINISHED, _CANCELLED):  # asked after that, as in :meth:`_heard`
+            interrupts = self._call_followers()
+            if interrupts:
+                raise interrupts[0]
 
     def _end(self, value: T | None, error: BaseException | None, *, cancelled: bool) -> None:
         self._result = value

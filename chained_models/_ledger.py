@@ -32,6 +32,8 @@ class Ledger:
         self.closed = False
         self.finishing: set[int] = set()
         """Numbers of saves that have settled and whose receivers still run."""
+        self.gone: list[Any] = []
+        """What is let go of when the lock is left, and not before: its end may run code of the user's."""
         # A version-8 UUID: a random prefix for this dispatcher, and the number of the save. uuid4 for each save would cost
         # more than all else that is done for it.
         noise = secrets.token_hex(7)
@@ -75,7 +77,9 @@ class Ledger:
 
     # Attempts
 
-    def landed(self, save: Handle[Any], token: int, answer: Answer) -> list[Effect] | None:
+    def landed(
+        self, save: Handle[Any], token: int, answer: Answer, free: list[Chain] | None = None
+    ) -> list[Effect] | None:
         """An attempt has succeeded, nobody is to be told, and its answer moves nothing but what is known to be stored.
 
         Then all that follows is one decision: the state, the merge, the handle, and the next attempt, in that order. The
@@ -86,8 +90,9 @@ class Ledger:
         """
         if save.port.credentials.unproven or not self.machine.is_current(save, token):
             return None
-        effects = self.machine.landed(save, token)
         save.work.landed(save, answer)
+        effects = self.machine.landed(save, token, free)
+        save.land()
         return effects
 
     def completed(

@@ -130,7 +130,8 @@ class Machine(Scheduler):
             The effects; None if the attempt is stale: it changes nothing but to give back its slot.
         """
         chain = save.chain
-        assert chain is not None
+        if chain is None:
+            return None  # it has landed
         chain.lane.give_back(token)
         if not self.is_current(save, token):
             return None
@@ -157,8 +158,14 @@ class Machine(Scheduler):
         save.wakes = self.now + verdict.delay
         return [Wake(save, save.token, verdict.delay), *self._granted(chain.lane)]
 
-    def landed(self, save: Save, token: int) -> list[Effect]:
-        """The current attempt has succeeded, and there is nobody to be told: :meth:`finished` and :meth:`released` in one."""
+    def landed(self, save: Save, token: int, free: list[Chain] | None = None) -> list[Effect]:
+        """The current attempt has succeeded, and there is nobody to be told: :meth:`finished` and :meth:`released` in one.
+
+        Args:
+            save: The save it was for, which has no chain any more.
+            token: Which attempt.
+            free: Of several that ended as one: the chains that may go on, for :meth:`go_on`. This one is added.
+        """
         chain = save.chain
         assert chain is not None and not save.riders
         lane = chain.lane
@@ -166,11 +173,19 @@ class Machine(Scheduler):
         self._token = save.token = self._token + 1
         save.state = _SAVED
         del chain.saves[save.place]
-        chain.active = None
+        # Nothing asks for it any more, and kept by a handle it would take as much as that.
+        chain.active = save.chain = None
+        if free is not None:
+            free.append(chain)
+            return []
         if chain.saves or chain.paused or chain.halted is not None:
             return self._offer(chain)
         del self.chains[chain.key]
         return self._granted(lane) if lane.ready or lane.signals else []
+
+    def go_on(self, chains: Sequence[Chain]) -> list[Effect]:
+        """The chains of saves that have landed together: those that come free together are sent together."""
+        return self._offer(*chains) if chains else []
 
     def again(self, save: Save, token: int) -> list[Effect] | None:
         """An attempt is over, and wants to be made once more: the same, in the same place, with all its time.

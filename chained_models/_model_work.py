@@ -47,11 +47,11 @@ class ModelWork(Records):
         """Move the base, the waiting snapshots of the object, and the object itself."""
         return merge(save, outcome)
 
-    def lands(self, save: SaveHandle[Any], answer: Answer) -> bool:
+    def lands(self, save: SaveHandle[Any], token: int, answer: Answer) -> bool:
         """Whether nothing is to be assigned, and nothing waits that is to be moved.
 
-        An account that the model's own library keeps is settled here: what it says of a save that turns out to have been given
-        up meanwhile counts as unknown anyway.
+        An account that the model's own library keeps is settled here, if the attempt counts. Should the save be given up in
+        the next moment, what it carried counts as unknown, whatever the account says.
         """
         operation, adapter = save.operation, save.binding.adapter
         if (
@@ -68,7 +68,7 @@ class ModelWork(Records):
             return False
         on_account = adapter.on_account(save.model)
         if on_account is not None:
-            if not on_account or adapter.attached(save.model):
+            if not on_account or adapter.attached(save.model) or not self._machine.is_current(save, token):
                 return False
             settle_account(save, save.model, sent_by(save))
         return True

@@ -46,6 +46,7 @@ class Port:
         "_backend",
         "alone",
         "asks",
+        "checks",
         "credentials",
         "driver",
         "gathers",
@@ -62,6 +63,8 @@ class Port:
         """Whether the backend can carry out several operations in one call."""
         self.asks = self.gathers and callable(getattr(backend, "batches", None))
         """Whether it wants to say which of them gain by that."""
+        self.checks = callable(getattr(backend, "check_identity", None))
+        """Whether the backend wants to see identities before it is too late."""
         self.alone: dict[type, frozenset[Verb]] = {}
         """What is sent alone all the same, by class; of those that were asked about."""
         self.credentials = Credentials()

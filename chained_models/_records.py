@@ -117,6 +117,7 @@ class Records(Admission):
         elif record.deletion is save:
             record.deletion = None
         if save.after and save.orphaned is None:  # else a retry by hand waits for them again
+            self._ledger.gone.append(save.after)
             save.after = ()
 
     def saved(self, save: SaveHandle[Any], answer: Answer) -> list[Effect]:
@@ -146,7 +147,8 @@ class Records(Admission):
         self.settled(save)
         record = save.record if save.record._became is None else save.record.current()
         record.life = _LIVE
-        save.answer = answer
+        save._answer = answer
+        self._ledger.gone.append(facts.base)
         facts.confirm(sent_by(save) if save.verb is _PATCH else operation.values, _NOTHING, answer.version)
         if facts.last is save:
             facts.last = None

@@ -54,7 +54,9 @@ def differing(values: Snapshot, base: Snapshot | None) -> frozenset[str]:
         return frozenset(values)
     known = base.get
     # Most values have not changed, and are still the same object: asked first, it saves a call for each.
-    names = [name for name, value in values.items() if value is not (was := known(name, MISSING)) and not same(value, was)]
+    names = [
+        name for name, value in values.items() if value is not (was := known(name, MISSING)) and not same(value, was)
+    ]
     return frozenset(names) if names else _NO_NAMES
 
 

@@ -74,7 +74,7 @@ class Work(Protocol):
         """
         ...
 
-    def lands(self, save: Any, answer: Answer) -> bool:
+    def lands(self, save: Any, token: int, answer: Answer) -> bool:
         """Whether the answer moves nothing but what is known to be stored, so that merging it calls nobody's code."""
         ...
 

@@ -102,7 +102,7 @@ class SaveHandle(Handle[T]):
         self.seq = self.place = self.token = self.attempts = 0
         self.started = 0.0
         self.chain: Chain | None = None
-        self.answer: Answer | None = None
+        self._answer: Answer | None = None
         self.work = work
         self.model = model
         self.verb = verb

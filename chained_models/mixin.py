@@ -198,7 +198,13 @@ class ChainedSaveMixin:
             Exception: Whatever the model's own library raises for an invalid model.
         """
         bound, backend, dispatcher = _target(type(self))
-        if attributes is update_fields is timeout is None and not patch and not force_insert and after == ():
+        if (
+            not (patch or force_insert)
+            and attributes is None
+            and update_fields is None
+            and timeout is None
+            and after == ()
+        ):
             return dispatcher.submit(self, bound, backend, Verb.SAVE)
         names = None if update_fields is None else _names(update_fields, bound)
         return dispatcher.submit(

@@ -32,6 +32,7 @@ class Accepted:
         values: Fingerprints of its snapshot at the call.
         named: The attributes that it was to send, if they were named.
         chain: The chain that it got its place in.
+        left: The chain that it was settled in; None while it is not.
         record: What it was taken to be a save of.
         after: Ids of the saves that it waits for.
         instead_of: Id of the one that it goes on for after a conflict.
@@ -47,9 +48,15 @@ class Accepted:
     values: Values | None = None
     named: frozenset[str] | None = None
     chain: Chain | None = None
+    left: Chain | None = None
     record: Record | None = None
     after: tuple[str, ...] = ()
     instead_of: str | None = None
+
+    @property
+    def line(self) -> Any:
+        """The chain that it is in, or was in last."""
+        return self.save.chain or self.left or self.chain
 
 
 @dataclass(slots=True)
@@ -110,7 +117,8 @@ class Recorder(Dispatcher):
 
         def settle(save: SaveHandle[Any]) -> None:
             settled(save)
-            self.placed[save].decided = self._tick()
+            one = self.placed[save]
+            one.decided, one.left = self._tick(), save.chain  # which it may have no more when it is settled
 
         work.accepted, work.fill, work.settled = accept, filled, settle
         submit = self.submit

@@ -124,7 +124,7 @@ class _Writer:
             if not (one.returned or save.rounds):
                 continue  # its snapshot could not be taken, so no verb has returned it
             instead_of, by_hand = self._instead_of.get(save.id, (None, False))
-            chain: Any = save.chain
+            chain = one.line
             record: Record = save.record.current()
             yield Save(
                 id=save.id,

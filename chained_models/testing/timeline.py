@@ -46,8 +46,9 @@ def timeline(harness: Harness) -> str:
 class _Story:
     """One save, and what is known of it."""
 
-    def __init__(self, save: SaveHandle[Any], accepted: int | None, settled: int | None) -> None:
+    def __init__(self, save: SaveHandle[Any], line: Any, accepted: int | None, settled: int | None) -> None:
         self.save = save
+        self.line = line
         self.name = f"{save.verb.value} {save.seq}"
         self.accepted = accepted
         self.settled = settled
@@ -107,15 +108,14 @@ def _by_chain(harness: Harness) -> dict[Any, list[_Story]]:
     """Every save that was accepted, and every one that took the place of one of them, by its chain."""
     stories: dict[SaveHandle[Any], _Story] = {}
     for one in list(harness.accepted):
-        stories[one.save] = _Story(one.save, one.tick, one.settled)
-    for save in list(stories):
+        stories[one.save] = _Story(one.save, one.line, one.tick, one.settled)
+    for save, story in list(stories.items()):
         while (save := save.superseded_by) is not None and save not in stories:
-            stories[save] = _Story(save, None, None)
+            stories[save] = _Story(save, save.chain or story.line, None, None)
     _tell_flights(stories.values(), harness)
     chains: dict[Any, list[_Story]] = {}
     for story in sorted(stories.values(), key=lambda story: story.save.seq):
-        save = story.save
-        key: Any = save.record if save.chain is None else save.chain.key
+        key: Any = story.save.record if story.line is None else story.line.key
         chains.setdefault(key.current() if isinstance(key, Record) else key, []).append(story)
     return chains
 

@@ -91,7 +91,7 @@ def _(returned: list[Any]) -> Sequence[Any]:
 
 @mutant("only the first of a batch is settled", "PLAIN", "V5|V10|V15", Engine, "_completed")
 def _(right: Any) -> Any:
-    return lambda self, ended: right(self, ended[:1])
+    return lambda self, ended, free=(): right(self, ended[:1], free)
 
 
 # Who goes along

@@ -14,7 +14,6 @@ from chained_models import (
     Answer,
     Conflict,
     Guarantee,
-    InDoubt,
     Method,
     Outcome,
     Rejected,
@@ -501,26 +500,22 @@ def _(right: Any) -> Any:
     return lambda self, method: None
 
 
-@mutant("a lost answer is taken for success", "PLAIN", "V9", _attempt, "_sent")
+@mutant("a lost answer is taken for success", "PLAIN", "V9", _attempt, "_doubted")
 def _(right: Any) -> Any:
-    def sent(save: Any, operation: Any, announce: Any) -> Any:
-        try:
-            return (yield from right(save, operation, announce))
-        except InDoubt:
-            return Answer()
+    def doubted(save: Any, operation: Any, error: Any) -> Any:
+        return Answer()
+        yield
 
-    return sent
+    return doubted
 
 
-@mutant("a crash of the backend is taken for a refusal", "TRANSACTIONAL", "V9", _attempt, "_sent")
+@mutant("a crash of the backend is taken for a refusal", "TRANSACTIONAL", "V9", _attempt, "_doubted")
 def _(right: Any) -> Any:
-    def sent(save: Any, operation: Any, announce: Any) -> Any:
-        try:
-            return (yield from right(save, operation, announce))
-        except InDoubt as error:
-            raise Rejected from error
+    def doubted(save: Any, operation: Any, error: Any) -> Any:
+        raise Rejected from error
+        yield
 
-    return sent
+    return doubted
 
 
 @mutant("what is read counts as the save's own answer", "FENCED", "V9", _resolve, "_is_ours")

@@ -684,7 +684,7 @@ def test_an_await_elsewhere_notices_that_the_loop_was_closed() -> None:
 
         async def second() -> None:
             waiter = asyncio.ensure_future(awaited(handle))
-            while not handle.followed:
+            while handle._followers is None:
                 await asyncio.sleep(0)
             loop.close()
             await waiter

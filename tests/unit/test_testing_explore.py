@@ -491,14 +491,14 @@ def early_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def another_key_for_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A retried create is another create for the backend."""
     numbers = itertools.count()
-    original = _attempt._sent
+    original = _attempt.Execution
 
-    def sent(save: Any, operation: Any, announce: Any) -> Any:
+    def sent(execute: Any, operation: Any) -> Any:
         if operation.attempt > 1:
             operation.idempotency_key = f"key {next(numbers)}"
-        return original(save, operation, announce)
+        return original(execute, operation)
 
-    monkeypatch.setattr(_attempt, "_sent", sent)
+    monkeypatch.setattr(_attempt, "Execution", sent)
 
 
 def overwriting_answers(monkeypatch: pytest.MonkeyPatch) -> None:

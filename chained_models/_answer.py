@@ -9,16 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._dependencies import filled_slots
-from ._merge import Merged, assign_answer, became
+from ._merge import Facts, Merged, assign_answer, became
+from ._port import Port
 from ._record import Verb
 from ._snapshot import MISSING, Snapshot, carried, same
 from .binding import Bound, as_identity
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
 from .policies import Outcome
+from .protocols import Adapter
 
 __all__ = [
     "as_answer",
+    "believe",
     "carried_values",
     "fitting",
     "heir",
@@ -110,32 +113,56 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
     facts = save.facts
     with facts:
         if save.operation is None:
-            # It never got to be sent, so the next save of the object follows the one before it.
-            if outcome in (Outcome.FAILED, Outcome.ABANDONED):
-                _refuse_unsent(save)
-            if facts.last is save:
-                last: SaveHandle[Any] | None = save
-                while last is not None and last.operation is None and last.outcome is not None:
-                    facts.given = {**last.given, **facts.given}
-                    last.before, last = None, last.before  # or one cancelled handle would keep all the others
-                facts.last = last if last is not None and last.became is None else None
-            return Merged()
-        if outcome is Outcome.SUPERSEDED:
-            return _hand_over(save)
-        if outcome is not Outcome.SAVED:
-            save.became = save.operation.values
-            if save.slots:
-                filled, about = filled_slots(save)
-                _assign(save, lambda model: assign_answer(save.binding.adapter, model, about, filled))
-            facts.refuse(sent_by(save))
-            if outcome is Outcome.ABANDONED:
-                facts.forget(sent_by(save), wanted_by(save) if save.operation.version is not None else None)
-                if save.binding.versioned:
-                    facts.version = None  # it stands in the model itself, where nothing but a refresh can put it right
-            if facts.last is save:
-                facts.last = None
-            return Merged()
-        return _merge_answer(save)
+            _pass_on(save, outcome)
+            merged = Merged()
+        elif outcome is Outcome.SUPERSEDED:
+            merged = _hand_over(save)
+        elif outcome is Outcome.SAVED:
+            merged = _merge_answer(save)
+        else:
+            _undo(save, outcome)
+            merged = Merged()
+        if facts.behind and not facts.unsettled:
+            _catch_up_account(save)
+        return merged
+
+
+def _catch_up_account(save: SaveHandle[Any]) -> None:
+    def settled(model: Any) -> Merged:
+        settle_account(save, model, {})
+        return Merged()
+
+    _assign(save, settled)
+
+
+def _pass_on(save: SaveHandle[Any], outcome: Outcome) -> None:
+    """It never got to be sent, so the next save of the object follows the one before it."""
+    facts = save.facts
+    if outcome in (Outcome.FAILED, Outcome.ABANDONED):
+        _refuse_unsent(save)
+    if facts.last is save:
+        last: SaveHandle[Any] | None = save
+        while last is not None and last.operation is None and last.outcome is not None:
+            facts.given = {**last.given, **facts.given}
+            last.before, last = None, last.before  # or one cancelled handle would keep all the others
+        facts.last = last if last is not None and last.became is None else None
+
+
+def _undo(save: SaveHandle[Any], outcome: Outcome) -> None:
+    """It was sent, and is not stored, or nobody knows."""
+    facts, operation = save.facts, save.operation
+    assert operation is not None
+    save.became = operation.values
+    if save.slots:
+        filled, about = filled_slots(save)
+        _assign(save, lambda model: assign_answer(save.binding.adapter, model, about, filled))
+    facts.refuse(sent_by(save))
+    if outcome is Outcome.ABANDONED:
+        facts.forget(sent_by(save), wanted_by(save) if operation.version is not None else None)
+        if save.binding.versioned:
+            facts.version = None  # it stands in the model itself, where nothing but a refresh can put it right
+    if facts.last is save:
+        facts.last = None
 
 
 def _refuse_unsent(save: SaveHandle[Any]) -> None:
@@ -336,7 +363,21 @@ def settle_account(save: SaveHandle[Any], model: Any, stored: Snapshot) -> None:
     adapter, facts = save.binding.adapter, save.facts
     if adapter.on_account(model) is None or not save.port.is_home(model):
         return
+    if facts.behind:
+        stored, facts.behind = {**(facts.base or {}), **stored}, False
     facts.outdo(adapter.settle(model, stored), stored)
+
+
+def believe(port: Port, facts: Facts, adapter: Adapter, model: Any) -> None:
+    """Take over what the model's own library says of an object of which nothing is under way. The latch is held."""
+    if not adapter.on_account(model) or not port.is_home(model):
+        return
+    if facts.behind and facts.base is not None:
+        facts.outdo(adapter.settle(model, facts.base), facts.base)
+    facts.behind = False
+    origin = adapter.origin(model)
+    if origin is not None:
+        facts.adopt(origin, attached=adapter.attached(model))
 
 
 def _assign(save: SaveHandle[Any], assign: Callable[[Any], Merged]) -> Merged:

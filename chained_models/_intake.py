@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 
 from . import _attempt
 from ._announcer import Announcer
+from ._answer import believe
 from ._dependencies import After, final, lost, parents
 from ._engine import Engine
 from ._flushing import moves
@@ -238,10 +239,8 @@ class Intake:
 
     def _believe(self, save: SaveHandle[Any], identity: Any, *, stored: bool) -> None:
         """Take over what the model's own library says of an object of which nothing is under way."""
-        bound, port, facts, model = save.binding, save.port, save.facts, save.model
-        adapter = bound.adapter
-        if stored and port.is_home(model) and (origin := adapter.origin(model)) is not None:
-            facts.adopt(origin, attached=adapter.attached(model))
+        bound, port, facts = save.binding, save.port, save.facts
+        believe(port, facts, bound.adapter, save.model)
         if save.verb in _WRITES:
             with self._engine.deciding:
                 save.record = self._saves.adopt(port, facts, bound.model.type, identity, stored=stored)

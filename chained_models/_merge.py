@@ -29,9 +29,10 @@ MOST_UNSURE = 8
 class _Unusual:
     """Of what one object knows, that which most objects never know: made when there is some."""
 
-    __slots__ = ("deferred", "failed", "given", "in_doubt", "outdated", "receivers", "unsure")
+    __slots__ = ("behind", "deferred", "failed", "given", "in_doubt", "outdated", "receivers", "unsure")
 
     def __init__(self) -> None:
+        self.behind = False
         self.deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
         self.failed: Snapshot = {}
         self.given: Snapshot = {}
@@ -83,18 +84,20 @@ class Facts(RLock):  # type: ignore[misc] # it is not final where it is made
             which version is stored: the one that is known, or the one that such a save has made.
         failed: The values that the latest failed saves carried and that are not stored, by name.
         outdated: What the model's own library takes for stored although we know better, by name: that, and what is stored.
+        behind: Whether the model's own library was not told of what is stored, because more saves of the object were on their way.
         last: The latest save of the object whose answer may still move values of the next one.
         given: What answers have made since of the object's values that were still those of that save's snapshot.
         unsettled: How many of its saves have not settled.
         thread: The thread that last used one of the object's verbs.
         deferred: Assignments that were left for that thread.
         receivers: Receivers of the object's events, or None.
-        unusual: Where `in_doubt`, `unsure`, `failed`, `outdated`, `given`, `deferred` and `receivers` are; None as long as there
+        unusual: Where `behind`, `in_doubt`, `unsure`, `failed`, `outdated`, `given`, `deferred` and `receivers` are; None as long as there
             was nothing of the kind. Whoever is in a hurry asks this first.
     """
 
     __slots__ = ("base", "last", "record", "thread", "unsettled", "unusual", "version")
 
+    behind: bool = _unusual("behind", False)
     deferred: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = _unusual("deferred", [])
     failed: Snapshot = _unusual("failed", _NO_VALUES)
     given: Snapshot = _unusual("given", _NO_VALUES)
@@ -131,10 +134,13 @@ class Facts(RLock):  # type: ignore[misc] # it is not final where it is made
         else:
             self.base = {**(base or {}), **sent, **answered}
         self.version = version
-        if self.unusual is not None:
-            self.unsure = ()
-            self.in_doubt = self.in_doubt - sent.keys() - answered.keys()
-            self.failed = without(self.failed, sent)
+        unusual = self.unusual
+        if unusual is not None:
+            unusual.unsure = ()
+            if unusual.in_doubt:
+                unusual.in_doubt = unusual.in_doubt - sent.keys() - answered.keys()
+            if unusual.failed:
+                unusual.failed = without(unusual.failed, sent)
 
     def declare(self, base: Snapshot | None, version: Any) -> None:
         """The user, or a delete, says what is stored: nothing is in doubt any more."""

@@ -70,7 +70,12 @@ class ModelWork(Records):
         if on_account is not None:
             if not on_account or adapter.attached(save.model) or not self._machine.is_current(save, token):
                 return False
-            settle_account(save, save.model, sent_by(save))
+            if save.facts.unsettled > 1 and not save.binding.versioned:
+                save.facts.behind = (
+                    True  # the end of the last of them settles it for all: what is between, nobody asks for
+                )
+            else:
+                settle_account(save, save.model, sent_by(save))
         return True
 
     def idle(self, save: SaveHandle[Any]) -> None:

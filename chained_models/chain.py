@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
+from ._answer import believe
 from ._lane import LaneState
 from ._machine import Chain as ChainState
 from ._merge import Facts
@@ -247,10 +248,9 @@ class ModelChain(Chain, Generic[T]):
 
     def _base(self) -> Snapshot | None:
         """What the object, or its own library, knows to be stored. The latch is held."""
-        facts, adapter = self._facts, self._bound.adapter
-        origin = None if facts.unsettled else adapter.origin(self._model)
-        if origin is not None and origin.stored and self._port.is_home(self._model):
-            facts.adopt(origin, attached=adapter.attached(self._model))
+        facts = self._facts
+        if not facts.unsettled:
+            believe(self._port, facts, self._bound.adapter, self._model)
         return facts.base
 
     def revert(self, *, all: bool = False) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import PickleType, create_engine
+from sqlalchemy import PickleType, create_engine, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from chained_models import (
@@ -22,6 +22,7 @@ from chained_models import (
     Method,
     Operation,
     Outcome,
+    Rejected,
     RetryPolicy,
     WouldDeadlock,
 )
@@ -73,6 +74,31 @@ def test_a_late_end_of_an_abandoned_save_does_not_move_what_counts_as_stored() -
         assert account.chain.unsaved_changes() == {"total": 1}
         account.save(patch=True)
         assert [dict(one.values)["total"] for one in chained.backend.applied] == [0, 1, 2, 1]
+
+
+@pytest.mark.parametrize("last", ["saved", "rejected", "cancelled"])
+def test_after_many_saves_the_account_says_what_is_stored(last: str) -> None:
+    """An account that was not kept between saves that wait for each other is right when the last one has ended, however."""
+    Account.bind(ScriptedBackend())
+    with Harness(ScriptedBackend()) as chained:
+        account = Account(total=0)
+        account.save()
+        chained.backend.hold(times=1)
+        handles = []
+        for total in (1, 2, 3):
+            account.total = total
+            handles.append(account.save())
+        if last == "rejected":
+            chained.backend.fail(Rejected("no"), handles[-1])
+        elif last == "cancelled":
+            handles[-1].cancel()
+        chained.backend.release()
+        assert [one.outcome for one in handles[:-1]] == [Outcome.SAVED, Outcome.SAVED]
+        assert inspect(account).attrs.total.history.has_changes() is (last != "saved")
+        stored = 3 if last == "saved" else 2
+        for total in (3, 0, 2):
+            account.total = total
+            assert account.chain.unsaved_changes() == ({} if total == stored else {"total": total})
 
 
 # Interrupts

@@ -95,7 +95,7 @@ class Machine(Scheduler):
             return [] if len(chain.saves) > 1 else self._offer(chain)
         save.chain = chain = self.chains[key] = Chain(key, lane)
         chain.saves[save.place] = save
-        if save.waits or lane.ready or lane.signals or self.options.any or not lane.open:
+        if lane.ready or lane.signals or save.waits or self.options.any or not lane.open:
             save.state = _QUEUED
             return self._offer(chain)
         # Nothing was in the chain, and nothing waits for the lane: queued and started in one.

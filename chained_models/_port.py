@@ -59,7 +59,7 @@ class Port:
         self._backend = weakref.ref(backend)
         self.lane = lane
         self.driver = driver
-        self.gathers = callable(getattr(backend, "execute_many", None))
+        self.gathers = callable(getattr(backend, "execute_many", None)) and _knows_execute(backend)
         """Whether the backend can carry out several operations in one call."""
         self.asks = self.gathers and callable(getattr(backend, "batches", None))
         """Whether it wants to say which of them gain by that."""
@@ -148,3 +148,19 @@ class Port:
     def forget(self, record: Record, model_type: type) -> None:
         """The stored thing is gone: an object of that identity is a new thing."""
         self.records.forget(model_type, record)
+
+
+def _knows_execute(backend: Any) -> bool:
+    """Whether what `execute_many` does is what `execute` does, as far as can be known: whoever wrote it knew the other.
+
+    A subclass that overrides `execute` alone, to audit or to count, has inherited an `execute_many` that knows nothing of
+    that; and an object that is told so, or passes on what it has not itself, has somebody else's.
+    """
+    if not {"execute", "execute_many"}.isdisjoint(getattr(backend, "__dict__", ())):
+        return False
+    for kind in type(backend).__mro__:
+        if "execute_many" in kind.__dict__:
+            return True
+        if "execute" in kind.__dict__:
+            return False
+    return False

@@ -161,7 +161,10 @@ class Backend(Protocol):
     only if nothing was applied. It is a coroutine function where `execute` is one. It is called in the context of the
     first of them, with two operations or more, never two of one chain, and has the least of their `timeout`. What is
     alone is sent by `execute`, at once; others gather while earlier attempts fill the lane. In doubt, and where little
-    time is left, a save is sent alone.
+    time is left, a save is sent alone. It must be a method of the class that has `execute`, or of one derived from that: a
+    class that overrides `execute` alone, an object with one of the two as an attribute of its own, and one that passes on
+    what it has not itself (`__getattr__`) are asked for each save by `execute`, which else would be passed over. This is
+    looked at once for each dispatcher, when the backend is first used.
 
     ``batches(model_type, method)``, beside `execute_many`: False if operations of this method on models of this class
     gain nothing by it; each of those is sent alone, by `execute`, and does not hold up a batch. Asked once for each class

@@ -29,6 +29,7 @@ from ._key_table import KeyTable
 from ._sql_changes import Found, Uncertain, Work, delete_rows, insert_rows, read_rows, update_rows
 from ._sql_errors import backend_error, would_befall_each
 from ._sql_plain import PlainTable, PlainTables, plain_connection, plain_session
+from ._sql_triggers import seen
 from ._sql_work import begin, carry_out, close, commit, in_sqlite_transaction
 
 __all__ = ["Result", "SessionSteps", "advance", "carry_out_many"]
@@ -219,7 +220,8 @@ def _read(session: Session, groups: _Groups, timeout: float) -> Found:
 def _written(session: Session, groups: _Groups, keys: KeyTable | None, timeout: float, *, telling: bool) -> Found:
     if not groups:
         return {}
-    connection = begin(session, groups[0][0].mapper, writes=True, timeout=timeout)
+    asked = [table.oid for table, _ in groups if table.oid is not None]
+    connection, oids = begin(session, groups[0][0].mapper, writes=True, timeout=timeout, asked=asked)
     if not plain_connection(connection):
         return {}
     answered: Found = {}
@@ -227,10 +229,10 @@ def _written(session: Session, groups: _Groups, keys: KeyTable | None, timeout: 
         answered = _answered(connection, [some for _, some in groups], keys)
         groups = [(table, {at: one for at, one in some.items() if at not in answered}) for table, some in groups]
     found: Found = {}
-    for table, some in groups:
+    for (table, some), oid in zip(groups, oids or [None] * len(groups), strict=True):
         if session.connection(bind_arguments={"mapper": table.mapper}) is not connection:
             raise Uncertain
-        found |= _changed(session, connection, table, some, telling=telling)
+        found |= _changed(session, connection, table, some, oid, telling=telling)
     if not found:
         return answered
     if keys is not None:
@@ -251,20 +253,22 @@ def _answered(connection: Connection, works: Sequence[Work], keys: KeyTable) -> 
     return {places[key]: answer for key, answer in keys.answers(connection, list(places)).items()}
 
 
-def _changed(session: Session, connection: Connection, table: PlainTable, work: Work, *, telling: bool) -> Found:
+def _changed(
+    session: Session, connection: Connection, table: PlainTable, work: Work, oid: Any, *, telling: bool
+) -> Found:
     creates = {at: one for at, one in work.items() if one.method is Method.CREATE}
     deletes = {at: one for at, one in work.items() if one.method is Method.DELETE}
     updates = {at: one for at, one in work.items() if at not in creates and at not in deletes}
-    seen = table.seen(connection)
+    presented = seen(connection, table.table, oid)
     found: Found = {}
-    if not seen.plain:
+    if not presented.plain:
         return found
     if creates and table.creatable:
         found |= insert_rows(connection, table, creates)
     if updates and table.updatable:
-        found |= update_rows(session, connection, table, updates, masks=seen.masks, telling=telling)
+        found |= update_rows(session, connection, table, updates, presented, telling=telling)
     if deletes and table.deletable and table.loads_unheard():
-        found |= delete_rows(connection, table, deletes)
+        found |= delete_rows(connection, table, deletes, presented)
     return found
 
 

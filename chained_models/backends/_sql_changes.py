@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from ..operation import Answer, Operation
 from ._sql_plain import LEAVES, NotPlain, PlainTable, copied, made
 from ._sql_sets import MOST_MASKED, Arrays, Sets
+from ._sql_triggers import Seen
 
 __all__ = ["Found", "Uncertain", "Work", "delete_rows", "insert_rows", "read_rows", "update_rows"]
 
@@ -54,7 +55,7 @@ def insert_rows(connection: Connection, table: PlainTable, work: Work) -> Found:
 
 
 def update_rows(
-    session: Session, connection: Connection, table: PlainTable, work: Work, *, masks: bool, telling: bool
+    session: Session, connection: Connection, table: PlainTable, work: Work, seen: Seen, *, telling: bool
 ) -> Found:
     """Write the changed columns of rows.
 
@@ -63,15 +64,15 @@ def update_rows(
         connection: Of the session.
         table: Of the rows.
         work: What is to be written.
-        masks: Whether a statement may name columns that not every row of it writes.
+        seen: How the table presents itself.
         telling: Whether to find out, at some expense, which rows are not there as expected.
     """
     assert table.sets is not None
     entries = list(_entries(session, table, work))
     found: Found = {}
-    for shape, some in _statements(entries, table, masks=masks and table.sets.can_mask):
+    for shape, some in _statements(entries, table, masks=seen.masks and table.sets.can_mask):
         for part in _parts(some, table.sets.most_rows):
-            found |= _update(connection, table, shape, part, telling=telling)
+            found |= _update(connection, table, shape, part, telling=telling, exact=seen.exact)
     if table.reread:
         _read_back(session, table, {place: names for place, _, _, names, *_ in entries if place in found}, found)
     return found
@@ -131,6 +132,7 @@ def _update(
     entries: Sequence[_Entry],
     *,
     telling: bool,
+    exact: bool,
 ) -> Found:
     sets = table.sets
     assert sets is not None
@@ -163,7 +165,9 @@ def _update(
         if version_name is not None:
             answer[version_name] = versions[at]
         answers.append(answer)
-    there = sets.update(connection, columns, table.expressions, arrays, masked=shape is None, telling=telling)
+    there = sets.update(
+        connection, columns, table.expressions, arrays, masked=shape is None, telling=telling, exact=exact
+    )
     if there is None:
         raise Uncertain
     if version_name is None:
@@ -197,7 +201,7 @@ def _processed(process: Callable[[Any], Any] | None, values: list[Any]) -> list[
     return values if process is None else list(map(process, values))
 
 
-def delete_rows(connection: Connection, table: PlainTable, work: Work) -> Found:
+def delete_rows(connection: Connection, table: PlainTable, work: Work, seen: Seen) -> Found:
     """Delete rows, those of a known version only in that version."""
     sets = table.sets
     assert sets is not None
@@ -214,7 +218,7 @@ def delete_rows(connection: Connection, table: PlainTable, work: Work) -> Found:
             arrays = _keys(table, sets, [key for _, key, _ in part])
             if versioned and sets.version is not None:
                 arrays.append(_processed(table.processors[sets.version], [version for *_, version in part]))
-            there = sets.delete(connection, arrays, versioned=versioned)
+            there = sets.delete(connection, arrays, versioned=versioned, exact=seen.exact)
             if there is None:
                 raise Uncertain
             found |= {part[at][0]: Answer() for at in there}

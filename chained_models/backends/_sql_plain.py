@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import decimal
-import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -22,14 +21,12 @@ from sqlalchemy.sql import ClauseElement, elements, functions, visitors
 
 from ..operation import Method, Operation
 from ._sql_sets import Sets, sets
-from ._sql_triggers import Seen, look
+from ._sql_triggers import oid
 
 __all__ = ["LEAVES", "NotPlain", "PlainTable", "PlainTables", "copied", "made", "plain_connection", "plain_session"]
 
 _MOST_TABLES: Final = 1000
 _MOST_SHAPES: Final = 1000
-_SEEN_FOR: Final = 60.0
-"""Seconds for which a table is taken to be what it was found to be."""
 LEAVES: Final = frozenset(
     {type(None), bool, int, float, str, bytes, decimal.Decimal, uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta}
 )
@@ -154,7 +151,6 @@ class PlainTable:
         self.identity_names = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
         version: Any = mapper.version_id_col
         self.version_name = None if version is None else mapper.get_property_by_column(version).key
-        self._seen: tuple[float, Seen] | None = None
         self._plain = _is_single_table(mapper) and all(
             sum(isinstance(column, Column) for column in attribute.columns) <= 1 for attribute in mapper.column_attrs
         )
@@ -173,6 +169,7 @@ class PlainTable:
         self.next_version: Callable[[Any], Any] = mapper.version_id_generator  # type: ignore[assignment]
         counted = version is None or (version in self.names and callable(self.next_version))
         self.sets = sets(table, primary_key, version, self.dialect)
+        self.oid = oid(table, self.dialect)
         self.creatable = counted and self.dialect.insert_executemany_returning_sort_by_parameter_order
         if self.sets is None or not all(map(self.sets.takes, self._where())):
             return
@@ -226,15 +223,6 @@ class PlainTable:
             and not manager.dispatch.expire
             and not any(manager[name].dispatch.modified for name in self.columns)
         )
-
-    def seen(self, connection: Connection) -> Seen:
-        """What the database says of the table; asked again now and then, as somebody may add a trigger."""
-        now = time.monotonic()
-        if self._seen is None or now - self._seen[0] > _SEEN_FOR:
-            self._seen = now, look(connection, self.table)
-            if self.sets is not None:
-                self.sets.exact = self._seen[1].exact
-        return self._seen[1]
 
     def loads_unheard(self) -> bool:
         """Whether nobody would notice that an object is not loaded before it is deleted."""

@@ -17,6 +17,7 @@ Where the driver is not psycopg, or the values of a column are not of one type, 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -32,22 +33,18 @@ MOST_MASKED: Final = 62
 _MOST_TEXTS: Final = 500
 _NONE: Final = type(None)
 
-# The casts of PostgreSQL, by the name that a type visits its compiler under. Without lengths: a cast to VARCHAR(2) cuts,
-# where an assignment refuses. What is not here (citext, domains, ranges, arrays) is left to the unit of work.
+# The casts of PostgreSQL, by what CREATE TABLE calls the column's type. Without lengths: a cast to VARCHAR(2) cuts, where
+# an assignment refuses. What is not here (citext, domains, ranges, arrays) is left to the unit of work.
 _CASTS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("string", "text", "unicode", "unicode_text", "varchar", "char"), "TEXT"),
-    **dict.fromkeys(("integer",), "INTEGER"),
-    **dict.fromkeys(("small_integer", "smallint"), "SMALLINT"),
-    **dict.fromkeys(("big_integer", "bigint"), "BIGINT"),
-    **dict.fromkeys(("float", "double", "double_precision", "real"), "DOUBLE PRECISION"),
-    **dict.fromkeys(("numeric", "decimal"), "NUMERIC"),
-    **dict.fromkeys(("large_binary", "bytea"), "BYTEA"),
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "interval": "INTERVAL",
-    "json": "JSON",
-    "jsonb": "JSONB",
+    **{name: name for name in ("INTEGER", "SMALLINT", "BIGINT", "NUMERIC", "DOUBLE PRECISION", "BOOLEAN", "BYTEA")},
+    **{name: name for name in ("DATE", "INTERVAL", "JSON", "JSONB", "UUID")},
+    **{name: name for name in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMP WITHOUT TIME ZONE")},
+    **{name: name for name in ("TIME WITH TIME ZONE", "TIME WITHOUT TIME ZONE")},
+    **dict.fromkeys(("TEXT", "VARCHAR", "CHAR"), "TEXT"),
+    **dict.fromkeys(("FLOAT", "REAL", "DOUBLE"), "DOUBLE PRECISION"),
+    "DECIMAL": "NUMERIC",
 }
+_LENGTH_OR_COLLATION: Final = re.compile(r"\([\d, ]*\)| COLLATE .*", re.DOTALL)
 
 Arrays = list[list[Any]]
 """A list for each column of the row source, all of one length."""
@@ -77,8 +74,6 @@ class Sets:
     most_parameters: int
     can_mask = True
     """Whether rows that write different columns may go into one statement."""
-    exact = False
-    """Whether keys of text are equal only if they are the same; see `Seen.exact`."""
 
     def __init__(
         self, table: Table, keys: Sequence[Column[Any]], version: Column[Any] | None, dialect: Dialect
@@ -116,6 +111,7 @@ class Sets:
         *,
         masked: bool,
         telling: bool,
+        exact: bool,
     ) -> Sequence[int] | None:
         """Write rows; gives the indices of those that were there, None if that cannot be told.
 
@@ -127,24 +123,26 @@ class Sets:
                 of `columns`; processed.
             masked: Whether a row writes only the columns whose bits are set; else all of them.
             telling: Whether it is worth something to be told which rows were there; else only if all of them were.
+            exact: Whether keys of text are equal only if they are the same; see `Seen.exact`.
         """
         types: list[Column[Any] | str] = [*self.keys]
         types += [] if self.version is None else [self.version, self.version]
         types += ["BIGINT"] if masked else []
         kind = "update", tuple(columns), masked, telling
-        return self._send(connection, kind, [*types, *columns], others, arrays)
+        return self._send(connection, kind, [*types, *columns], others, arrays, exact=exact)
 
-    def delete(self, connection: Any, arrays: Arrays, *, versioned: bool) -> Sequence[int] | None:
+    def delete(self, connection: Any, arrays: Arrays, *, versioned: bool, exact: bool) -> Sequence[int] | None:
         """Delete rows; gives the indices of those that were there, None if that cannot be told.
 
         Args:
             connection: In a transaction.
             arrays: The keys, and the expected versions if `versioned`; processed.
             versioned: Whether the rows must have the expected version.
+            exact: As for :meth:`update`.
         """
         types: list[Column[Any] | str] = [*self.keys]
         types += [self.version] if versioned and self.version is not None else []
-        return self._send(connection, ("delete", versioned), types, {}, arrays)
+        return self._send(connection, ("delete", versioned), types, {}, arrays, exact=exact)
 
     def _send(
         self,
@@ -153,6 +151,8 @@ class Sets:
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
+        *,
+        exact: bool,
     ) -> Sequence[int] | None:
         raise NotImplementedError
 
@@ -211,6 +211,8 @@ class _Postgres(Sets):
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
+        *,
+        exact: bool,
     ) -> Sequence[int] | None:
         count = len(arrays[0])
         arrays = [list(range(count)), *arrays]
@@ -269,6 +271,8 @@ class _SQLite(Sets):
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
+        *,
+        exact: bool,
     ) -> Sequence[int] | None:
         count = len(arrays[0])
         size = _rounded(count)
@@ -285,18 +289,18 @@ class _SQLite(Sets):
         keys = arrays[: len(self.keys)]
         places = {key: at for at, key in enumerate(zip(*keys, strict=True))}
         found = list(map(tuple, rows))
-        known = (int, str) if self.exact else (int,)
+        known = (int, str) if exact else (int,)
         if any(type(value) not in known for key in keys for value in key) or not places.keys() >= set(found):
             return None
         return [places[key] for key in found]
 
     def _statement(self, kind: tuple[Any, ...], others: Mapping[Column[Any], str], source: str) -> str:
-        labels = ", ".join(self._labels(kind))
+        # The WITH stands inside: sqlite3 counts the rows only of what begins with UPDATE, and outside its name would hide
+        # a table that is called like that.
+        source = f"(WITH s ({', '.join(self._labels(kind))}) AS ({source}) SELECT * FROM s) AS v"  # noqa: S608 - names of ours
         returned = f"RETURNING {', '.join(self._names[column] for column in self.keys)}"
         match kind:
             case ("update", columns, masked, telling):
-                # The WITH stands inside, because sqlite3 counts the rows only of what begins with UPDATE.
-                source = f"(WITH s ({labels}) AS ({source}) SELECT * FROM s) AS v"  # noqa: S608 - names of ours
                 assignments = self._assignments(columns, others, masked=masked)
                 condition = self._condition(versioned=True) + (f" {returned}" if telling else "")
                 return f"UPDATE {self._table} AS r SET {assignments} FROM {source} WHERE {condition}"  # noqa: S608 - quoted names only
@@ -304,10 +308,10 @@ class _SQLite(Sets):
                 # SQLite has no DELETE ... USING; the rows are found by their keys first.
                 keys = ", ".join(self._names[column] for column in self.keys)
                 picked = ", ".join(f"r.{self._names[column]}" for column in self.keys)
-                chosen = f"SELECT {picked} FROM v JOIN {self._table} AS r ON {self._condition(versioned=kind[1])}"  # noqa: S608
-                return (
-                    f"WITH v ({labels}) AS ({source}) DELETE FROM {self._table} WHERE ({keys}) IN ({chosen}) {returned}"  # noqa: S608
+                chosen = (
+                    f"SELECT {picked} FROM {source} JOIN {self._table} AS r ON {self._condition(versioned=kind[1])}"  # noqa: S608
                 )
+                return f"DELETE FROM {self._table} WHERE ({keys}) IN ({chosen}) {returned}"  # noqa: S608 - quoted names only
 
 
 class _Anywhere(Sets):
@@ -329,6 +333,8 @@ class _Anywhere(Sets):
         types: Sequence[Column[Any] | str],
         others: Mapping[Column[Any], str],
         arrays: Arrays,
+        *,
+        exact: bool,
     ) -> Sequence[int] | None:
         labels = self._labels(kind)
         rows = [dict(zip(labels, row, strict=True)) for row in zip(*arrays, strict=True)]
@@ -348,33 +354,34 @@ class _Anywhere(Sets):
 
 
 def _cast(type_: TypeEngine[Any], dialect: Dialect) -> str | None:
-    """What PostgreSQL is told that a value of the type is; None if the type is none of those that are known here."""
-    if isinstance(type_, TypeDecorator):
-        type_ = type_.type_engine(dialect)
-        if isinstance(type_, TypeDecorator):
-            return _cast(type_, dialect)
-    if isinstance(type_, Enum):
-        return dialect.type_compiler_instance.process(type_) if type_.native_enum else "TEXT"
-    name = str(getattr(type_, "__visit_name__", "")).lower()
-    zoned = "WITH TIME ZONE" if getattr(type_, "timezone", False) else "WITHOUT TIME ZONE"
-    match name:
-        case "datetime" | "timestamp":
-            return f"TIMESTAMP {zoned}"
-        case "time":
-            return f"TIME {zoned}"
-        case "uuid":
-            return "UUID" if getattr(type_, "native_uuid", True) else "TEXT"
-        case _:
-            return _CASTS.get(name)
+    """What PostgreSQL is told that a value of the type is; None if the type is none of those that are known here.
+
+    What the column is there, CREATE TABLE says: a variant, a decorator or the class itself may have another type for it.
+    """
+    try:
+        name = dialect.type_compiler_instance.process(type_)
+    except Exception:  # noqa: BLE001 - a type that has no name here, or one of somebody's own
+        return None
+    cast = _CASTS.get(_LENGTH_OR_COLLATION.sub("", name))
+    if cast is None:
+        there = type_.dialect_impl(dialect)
+        while isinstance(there, TypeDecorator):
+            there = there.load_dialect_impl(dialect)
+        if isinstance(there, Enum) and there.native_enum:
+            cast = name
+    return cast
 
 
 def _even(array: list[Any]) -> bool:
-    """Whether the driver takes the values as an array: they are of one type, with a time zone or without."""
+    """Whether the driver takes the values as an array: they are of one type, with a time zone or without, and no arrays."""
     types = set(map(type, array))
     types.discard(_NONE)
-    if len(types) > 1:
+    if not types:
+        return True
+    kind = types.pop()
+    if types or issubclass(kind, (list, tuple)):  # unnest() takes nested ones apart
         return False
-    if types and issubclass(next(iter(types)), (dt.datetime, dt.time)):
+    if issubclass(kind, (dt.datetime, dt.time)):
         return len({value.tzinfo is None for value in array if value is not None}) == 1
     return True
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Column, Connection, event, func, inspect, select
+from sqlalchemy import Column, ColumnElement, Connection, event, func, inspect, select
 from sqlalchemy.orm import InstanceState, Mapper, Session, attributes, make_transient_to_detached
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -33,6 +33,9 @@ from ._sql_errors import raise_mapped
 __all__ = ["begin", "carry_out", "close", "commit", "in_sqlite_transaction"]
 
 logger = logging.getLogger("chained_models")
+
+_MOST_MILLISECONDS: Final = 2**31 - 1
+"""PostgreSQL's longest timeout: three weeks and a half. Zero would be none at all."""
 
 
 def carry_out(session: Session, operation: Operation, keys: KeyTable | None = None) -> Answer:
@@ -85,8 +88,19 @@ def _carried_out(session: Session, operation: Operation, keys: KeyTable | None) 
     return answer
 
 
-def begin(session: Session, mapper: Mapper[Any], *, writes: bool, timeout: float) -> Connection:
-    """The connection of a class's tables, in a transaction that knows whether it writes, and how long it may take."""
+def begin(
+    session: Session,
+    mapper: Mapper[Any],
+    *,
+    writes: bool,
+    timeout: float,
+    asked: Sequence[ColumnElement[Any]] = (),
+) -> tuple[Connection, Sequence[Any]]:
+    """The connection of a class's tables, in a transaction that knows whether it writes, and how long it may take.
+
+    And the answers to what was `asked`: by PostgreSQL, which is sent something in any case; nobody else has any.
+    """
+    answers: Sequence[Any] = ()
     connection = session.connection(bind_arguments={"mapper": mapper})
     match connection.dialect.name:
         case "sqlite" if writes and in_sqlite_transaction(connection) is False:
@@ -95,9 +109,10 @@ def begin(session: Session, mapper: Mapper[Any], *, writes: bool, timeout: float
             # they leave that where a transaction is open. An engine that begins by its own "begin" hook is obeyed.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         case "postgresql":
-            milliseconds = max(1, int(timeout * 1000))
-            connection.execute(select(func.set_config("statement_timeout", str(milliseconds), True)))
-    return connection
+            milliseconds = max(1, int(min(timeout * 1000, _MOST_MILLISECONDS)))
+            limit = func.set_config("statement_timeout", str(milliseconds), True)
+            _, *answers = connection.execute(select(limit, *asked)).one()
+    return connection, answers
 
 
 def commit(session: Session, connection: Connection) -> None:
@@ -163,9 +178,8 @@ class _Work:
 
     def begin(self) -> Connection:
         """The connection of this class's tables, in a transaction that knows what it is for."""
-        return begin(
-            self.session, self.mapper, writes=self.operation.method is not Method.READ, timeout=self.operation.timeout
-        )
+        writes = self.operation.method is not Method.READ
+        return begin(self.session, self.mapper, writes=writes, timeout=self.operation.timeout)[0]
 
     def write(self) -> Answer:
         try:

@@ -393,6 +393,11 @@ class AsyncScriptedBackend(ScriptedBackend):
             await flight.sleep()
         return flight.say()
 
+    @property
+    def execute_many(self) -> Callable[[Sequence[Operation]], Any] | None:
+        """As :attr:`ScriptedBackend.execute_many`; a coroutine function, as `execute` is here."""
+        return super().execute_many
+
     async def _execute_many(self, operations: Sequence[Operation]) -> Any:
         flights = self._begin_all(operations)
         await sleep_all([flight for flight in flights if flight.held])

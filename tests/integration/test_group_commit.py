@@ -133,6 +133,26 @@ def test_what_was_saved_last_is_stored(database: Database) -> None:
     assert max(backend.sizes) <= 100
 
 
+def test_a_subclass_that_overrides_execute_is_asked_for_each_save(database: Database) -> None:
+    """Whether others are waiting, too, or not: else it depends on the load whether an audit is written."""
+    engine, _ = database
+    audited: list[str] = []
+
+    class Audited(SQLAlchemyBackend):
+        def execute(self, operation: Operation) -> Any:
+            audited.append(operation.id)
+            return super().execute(operation)
+
+    backend = Audited(engine, lane=Lane(max_in_flight=1))
+    with Dispatcher() as dispatcher:
+        Reading.bind(backend, dispatcher=dispatcher)
+        backend.lane.pause()
+        handles = [Reading(sensor=f"s{number}").save() for number in range(3)]
+        backend.lane.resume()
+        all_saved(handles, dispatcher)
+    assert len(audited) == 3
+
+
 def test_what_must_be_written_row_by_row_is_sent_alone(database: Database) -> None:
     """The backend knows of whom, and says so: nobody else waits in a call for it. What is read gains by it all the same."""
     engine, make = database

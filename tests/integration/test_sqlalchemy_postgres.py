@@ -329,6 +329,13 @@ def test_a_connection_killed_before_commit_is_unavailable(run: Run, engine: sa.E
     assert accounts(engine) == {"Ann": 1, "Bob": 1}
 
 
+@pytest.mark.parametrize("timeout", [30 * 86_400.0, float("inf")])
+def test_a_long_timeout_is_no_reason_to_refuse_a_save(run: Run, timeout: float) -> None:
+    """`save(timeout=math.inf)` is accepted; PostgreSQL counts milliseconds in 31 bits."""
+    answer = run(operation(Account, Method.UPDATE, 1, version=1, timeout=timeout, owner="Cyd"))
+    assert answer.version == 2
+
+
 def test_a_server_that_is_not_there_is_unavailable(run: Run) -> None:
     """Connection refused, by a driver that gives no code for it."""
     with socket.socket() as bound:  # bound and not listening: refuses

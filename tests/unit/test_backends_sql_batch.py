@@ -203,6 +203,26 @@ class Named(Base):
     text: Mapped[str | None]
 
 
+class Keys(Base):
+    """Called as the rows that are sent are called in the statements; so are the next two."""
+
+    __tablename__ = "v"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+
+
+class Rows(Base):
+    __tablename__ = "r"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+
+
+class Source(Base):
+    __tablename__ = "s"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+
+
 class Unread(Base):
     """An answer that cannot be had by RETURNING."""
 
@@ -214,7 +234,7 @@ class Unread(Base):
 
 MODELS = [
     Note, Counted, Parent, Child, Animal, Dog, Ordered, Slugged, Following, Hidden, Loud, Mutated, Twofold, Hashed,
-    Dated, Named, Unread,
+    Dated, Named, Keys, Rows, Source, Unread,
 ]  # fmt: skip
 REGISTERED = {model: registry.register(model, ADAPTER, ADAPTER.identity_fields(model)) for model in MODELS}
 _serial = itertools.count(1)
@@ -326,6 +346,9 @@ ONE_BY_ONE = {
     Hashed: (0, 0, 0, 0),
     Dated: (2, 0, 0, 0),
     Named: (0, 0, 0, 0),
+    Keys: (0, 0, 0, 0),
+    Rows: (0, 0, 0, 0),
+    Source: (0, 0, 0, 0),
     Unread: (2, 2, 0, 2),
 }
 
@@ -366,6 +389,14 @@ def test_whether_a_class_gains_is_known_beforehand() -> None:
         assert not backend.batches(Note, Method.PATCH)
     finally:
         sa.event.remove(Note, "before_update", listener)
+
+
+def test_rows_of_a_table_called_v_are_deleted_together(engine: sa.Engine, uow: Uow) -> None:
+    """In one statement, as those of any other table."""
+    backend = SQLAlchemyBackend(engine)
+    backend.execute_many([operation(Keys, Method.CREATE, at, {"id": at}) for at in (1, 2, 3)])
+    backend.execute_many([operation(Keys, Method.DELETE, at) for at in (1, 3)])
+    assert ([row["id"] for row in rows(engine, Keys)], uow.count) == ([2], 0)
 
 
 @pytest.mark.parametrize("moment", ["before_insert", "after_update", "before_delete"])
@@ -715,16 +746,3 @@ def test_tables_are_forgotten_when_there_are_too_many(engine: sa.Engine, monkeyp
     for values in ({"text": "t"}, {"more": "t"}, {"text": "t", "more": "t"}):
         assert note.shape(operation(Note, Method.PATCH, 1, values)) == tuple(values)
     assert len(note._shapes) == 1
-
-
-def test_a_trigger_is_noticed_in_time(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a table looks like is asked again after a while."""
-    now = [0.0]
-    monkeypatch.setattr(_sql_plain.time, "monotonic", lambda: now[0])
-    note = _sql_plain.PlainTables().of(Note, engine.dialect)
-    with engine.connect() as connection:
-        assert note.seen(connection).masks
-        connection.exec_driver_sql("CREATE TEMP TRIGGER heard AFTER UPDATE ON note BEGIN SELECT 1; END")
-        assert note.seen(connection).masks
-        now[0] += 100
-        assert not note.seen(connection).masks

@@ -105,7 +105,11 @@ def _bind(save: SaveHandle[Any]) -> Operation | None:
     method = record.method(save.verb, force_insert=save.force_insert)
     if method is None:
         return None
-    values = save.snapshot if save.before is None and not save.moves else carried_values(save)
+    before = save.before
+    if (before is None or (before.became is before.snapshot and not save.given)) and not save.moves:
+        values = save.snapshot  # the one in front of it was stored as it was
+    else:
+        values = carried_values(save)
     if save.slots and not save.rounds:  # after a conflict they are filled already
         values = {**values, **fill_slots(save, values)}
     identity = record.identity

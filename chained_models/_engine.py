@@ -117,7 +117,9 @@ class Engine(Ends):
         if driver.overlaps or save.manual:
             lane = save.port.lane
             wait = min([min(one.save.timeout, time_left(one.save)) for one in starts])
-            self._look_after(lane, driver, driver.now() + min(wait, lane.lane.long_after))
+            when = driver.now() + min(wait, lane.lane.long_after)
+            if when < lane.look_at:  # looked at without the lock, to save a passage for each attempt, and again with it
+                self._look_after(lane, driver, when)
         # A copy, for the attempt before it may still be in the context: telling of it, or given up and hanging.
         context = save.context.copy()
         if len(starts) == 1:
@@ -275,8 +277,6 @@ class Engine(Ends):
 
     def _look_after(self, lane: LaneState[Chain], driver: Driver, when: float) -> None:
         """See to it that somebody looks at the attempts in flight at that time. One timer a lane, not one an attempt."""
-        if when >= lane.look_at:
-            return  # looked at without the lock, to save a passage for each attempt, and again with it
         with self.deciding:
             if when >= lane.look_at:
                 return

@@ -330,9 +330,9 @@ class LaneState(Generic[C]):
     @property
     def stopped(self) -> bool:
         """Whether chains are ready, and nothing that runs will make room for them."""
-        if not self.ready:
+        if not self.ready or not (self.lane._paused or self._stranded):
             return False
-        return self.lane.paused or (self.full and self.stranded == len(self.slots))
+        return self.lane._paused or (self.full and self.stranded == len(self.slots))
 
     @property
     def why(self) -> str | None:

@@ -8,121 +8,27 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from chained_models import ChainedSaveMixin, Lane, registry
-from chained_models.adapters.pydantic import ADAPTER
 from chained_models.adapters.sqlalchemy import ADAPTER as MAPPED
 from chained_models.backends import _sql_batch
 from chained_models.backends.aiohttp import AiohttpBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import SQLAlchemyBackend
-from chained_models.exceptions import BackendError, InDoubt, MaskedSecret, Rejected
+from chained_models.exceptions import BackendError, InDoubt, Rejected
 from chained_models.operation import Answer, Method, Operation
 
 from ..answering_server import AnsweringServer
 from ..rest_operations import operation
 
 CANARY = "canary-4711"
-
-
-# Snapshots
-
-
-class Part(BaseModel):
-    number: int = 0
-
-
-class Two(NamedTuple):
-    one: Part
-    other: Part
-
-
-class Opaque:
-    """No container and no model that an adapter knows."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-
-
-class Whole(BaseModel):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    first: Any = None
-    second: Any = None
-
-
-class Pair(BaseModel):
-    pair: Two
-    last: Part
-
-
-def test_an_object_of_another_kind_keeps_the_models_it_holds() -> None:
-    """It is deep-copied: a model inside of it is a model in the copy, also if a field holds the same one."""
-    part = Part(number=1)
-    snapshot = ADAPTER.snapshot(Whole(first=part, second=Opaque(part)))
-    assert type(snapshot["second"].part) is Part
-
-
-def test_a_nested_model_becomes_plain_wherever_else_it_is() -> None:
-    """Also if it was met before inside of an object that is deep-copied."""
-    part = Part(number=1)
-    snapshot = ADAPTER.snapshot(Whole(first=Opaque(part), second=part))
-    assert snapshot["second"] == ADAPTER.snapshot(Whole(first=Opaque(Part(number=1)), second=part))["second"]
-
-
-def test_an_invalid_nested_model_is_refused_although_a_tuple_has_it_too() -> None:
-    """A snapshot is taken of a valid model only, whatever else refers to the part that is not."""
-    part = Part(number=1)
-    model = Pair(pair=Two(part, Part()), last=part)
-    part.number = "none"  # type: ignore[assignment]
-    with pytest.raises(ValidationError):
-        ADAPTER.snapshot(model)
-
-
-def test_an_invalid_model_in_a_named_tuple_is_refused() -> None:
-    """As in any other tuple."""
-    model = Pair(pair=Two(Part(), Part()), last=Part())
-    model.pair.one.number = "none"  # type: ignore[assignment]
-    with pytest.raises(ValidationError):
-        ADAPTER.snapshot(model)
-
-
-class Credentials(NamedTuple):
-    name: str
-    password: SecretStr
-
-
-class Account(BaseModel):
-    credentials: Credentials
-
-
-def test_a_secret_in_a_named_tuple_is_not_written_as_asterisks() -> None:
-    """The stored secret would be lost; in any other tuple it is refused."""
-    with pytest.raises(MaskedSecret):
-        ADAPTER.snapshot(Account(credentials=Credentials("me", SecretStr("opensesame"))))
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-    number: int = 0
-
-
-class Many(BaseModel):
-    members: set[Frozen]
-
-
-def test_sets_of_equal_models_have_equal_snapshots() -> None:
-    """The order in which extra fields were given makes no difference to the models, nor to their plain values."""
-    one, other = Many(members={Frozen(a=1, b=2)}), Many(members={Frozen(b=2, a=1)})  # type: ignore[call-arg]
-    assert one == other
-    assert ADAPTER.snapshot(one) == ADAPTER.snapshot(other)
 
 
 # Group commit

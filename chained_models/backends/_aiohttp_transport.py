@@ -7,6 +7,7 @@ import base64
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -64,7 +65,12 @@ def signed(headers: Mapping[str, str], auth: Any) -> Mapping[str, str]:
         if len(auth) not in (2, 3) or not all(isinstance(part, str) for part in auth):
             raise InvalidOption("auth: a pair is a name and a password")
         name, password = auth[:2]
-        plain = f"{name}:{password}".encode(getattr(auth, "encoding", "latin-1"))
+        encoding = getattr(auth, "encoding", "latin-1")
+        plain: bytes | None = None
+        with suppress(UnicodeError, LookupError):
+            plain = f"{name}:{password}".encode(encoding)
+        if plain is None:
+            raise InvalidOption(f"auth: the name or the password has no form in {encoding}")
         auth = {"Authorization": f"Basic {base64.b64encode(plain).decode()}"}
     whole = merged([headers, auth]) if auth else headers
     if not all(map(str.isascii, whole.values())):

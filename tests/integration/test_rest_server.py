@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import socket
 import threading
 import time
@@ -526,6 +527,22 @@ def test_a_location_without_a_body(rest_server: RestServer, make: Callable[..., 
     rest_server.plan(Fault(body=b""))
     backend = make(rest_server.url)
     assert carry_out(backend, Method.CREATE) == Answer(identity="1")
+
+
+@pytest.mark.parametrize("behind", [bytes(8), b"padding"])
+def test_what_stands_behind_a_gzip_member_is_ignored(
+    rest_server: RestServer, make: Callable[..., Backend], behind: bytes
+) -> None:
+    """A create that was carried out must not be in doubt with one of two backends."""
+    rest_server.plan(Fault(body=gzip.compress(b'{"id": 5}') + behind, headers={"Content-Encoding": "gzip"}))
+    assert carry_out(make(rest_server.url), Method.CREATE).values == {"id": 5}
+
+
+def test_a_pair_that_cannot_be_a_header_is_rejected(rest_server: RestServer, make: Callable[..., Backend]) -> None:
+    """It will be no other one at the next attempt, by whichever backend."""
+    with pytest.raises(Rejected):
+        carry_out(make(rest_server.url, auth=("name", "\N{SNOWMAN}")))
+    assert rest_server.requests == []
 
 
 # Threads and memory

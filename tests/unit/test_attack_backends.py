@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-import aiohttp
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -22,7 +20,7 @@ from chained_models.backends import _sql_batch
 from chained_models.backends.aiohttp import AiohttpBackend
 from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import SQLAlchemyBackend
-from chained_models.exceptions import BackendError, InDoubt, Rejected
+from chained_models.exceptions import Rejected
 from chained_models.operation import Answer, Method, Operation
 
 from ..answering_server import AnsweringServer
@@ -162,34 +160,3 @@ def test_an_error_that_is_kept_does_not_lead_to_the_token(send: Callable[..., An
         with pytest.raises(Rejected) as caught:
             send(f"http://127.0.0.1:{server.port}/api", auth=lambda: CANARY)
     assert not [text for text in _texts_in_frames(caught.value.__traceback__) if CANARY in text]
-
-
-def test_a_session_of_the_users_that_is_closed_leaves_no_doubt() -> None:
-    """Nothing is sent by it: a create must not be abandoned, and its chain halted, as if it might have been applied."""
-
-    async def main() -> None:
-        session = aiohttp.ClientSession()
-        await session.close()
-        with pytest.raises(BackendError) as caught:
-            await _carry_out(AiohttpBackend("http://127.0.0.1:9/api", session=session))
-        assert not isinstance(caught.value, InDoubt)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("behind", [bytes(8), b"padding"])
-@pytest.mark.parametrize("send", [_by_requests, _by_aiohttp])
-def test_what_stands_behind_a_gzip_member_is_ignored(send: Callable[..., Answer], behind: bytes) -> None:
-    """As by gzip itself and by all clients: a create that was carried out must not be in doubt with one of two backends."""
-    body = gzip.compress(b'{"id": 5}') + behind
-    head = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-    with AnsweringServer(head % len(body) + body) as server:
-        answer = send(f"http://127.0.0.1:{server.port}/api")
-    assert answer.values == {"id": 5}
-
-
-@pytest.mark.parametrize("send", [_by_requests, _by_aiohttp])
-def test_a_pair_that_cannot_be_a_header_is_rejected(send: Callable[..., Answer]) -> None:
-    """It will be no other one at the next attempt, by whichever backend."""
-    with pytest.raises(Rejected):
-        send("http://127.0.0.1:9/api", auth=("name", "\N{SNOWMAN}"))

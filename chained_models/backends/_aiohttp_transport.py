@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -19,7 +20,7 @@ from ..exceptions import BackendError, InDoubt, InvalidOption, Rejected, Unavail
 from ._aiohttp_session import Attempt, Sessions, current, is_watched
 from ._header import merged
 from ._reply import Reply, Unreadable
-from ._scrub import causes
+from ._scrub import causes, linked
 from ._unpack import Unpacker
 
 __all__ = ["Attempt", "Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send", "signed"]
@@ -174,9 +175,13 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
     """
     if isinstance(error, Unreadable):
         return InDoubt, f"the answer cannot be used: {error}"
-    for one in causes(error):
+    for one in linked(error):
         if isinstance(one, aiohttp.ClientResponseError):
             _forget_request(one)
+        if isinstance(one, aiohttp.ClientResponseError | HttpProcessingError):
+            one.args, one.headers, one.message = (), None, ""  # it quotes the answer
+        if isinstance(one, BadStatusLine):
+            one.line = ""
     if not attempt.sent:
         # First, because what is wrong with a certificate is a ValueError, too.
         if attempt.reported or any(isinstance(one, _NOT_CONNECTED) for one in causes(error)):
@@ -188,7 +193,6 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
 
 
 def _forget_request(error: aiohttp.ClientResponseError) -> None:
-    """It holds the credentials, and its arguments are it."""
+    """It holds the credentials."""
     place = error.request_info.real_url.origin()
     error.request_info = aiohttp.RequestInfo(place, error.request_info.method, CIMultiDictProxy(CIMultiDict()), place)
-    error.args = ()

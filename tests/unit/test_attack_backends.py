@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
-from types import TracebackType
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,17 +15,8 @@ from sqlalchemy.pool import StaticPool
 from chained_models import ChainedSaveMixin, Lane, registry
 from chained_models.adapters.sqlalchemy import ADAPTER as MAPPED
 from chained_models.backends import _sql_batch
-from chained_models.backends.aiohttp import AiohttpBackend
-from chained_models.backends.rest import RestBackend
 from chained_models.backends.sqlalchemy import SQLAlchemyBackend
-from chained_models.exceptions import Rejected
 from chained_models.operation import Answer, Method, Operation
-
-from ..answering_server import AnsweringServer
-from ..rest_operations import operation
-
-CANARY = "canary-4711"
-
 
 # Group commit
 
@@ -118,45 +107,3 @@ def test_rows_of_a_table_called_v_are_deleted_together(engine: sa.Engine, monkey
         connection.execute(sa.insert(V.__table__), [{"id": 1}, {"id": 2}])
     SQLAlchemyBackend(engine).execute_many([_delete(V, 1), _delete(V, 2)])
     assert alone == []
-
-
-# REST
-
-
-def _texts_in_frames(traceback: TracebackType | None) -> Iterator[str]:
-    while traceback is not None:
-        if (
-            "chained_models" in traceback.tb_frame.f_code.co_filename
-            and "test" not in traceback.tb_frame.f_code.co_name
-        ):
-            for value in traceback.tb_frame.f_locals.values():
-                if isinstance(value, (str, dict)):
-                    yield repr(value)
-        traceback = traceback.tb_next
-
-
-async def _carry_out(backend: AiohttpBackend) -> Answer:
-    one = operation(Method.CREATE)
-    one.payload = backend.encode(one)
-    return await backend.execute(one)
-
-
-def _by_requests(url: str, **options: Any) -> Answer:
-    backend = RestBackend(url, **options)
-    try:
-        return backend.execute(operation(Method.CREATE))
-    finally:
-        backend.close()
-
-
-def _by_aiohttp(url: str, **options: Any) -> Answer:
-    return asyncio.run(_carry_out(AiohttpBackend(url, **options)))
-
-
-@pytest.mark.parametrize("send", [_by_requests, _by_aiohttp])
-def test_an_error_that_is_kept_does_not_lead_to_the_token(send: Callable[..., Answer]) -> None:
-    """Errors are kept with the handles of failed saves, and reported with the local variables of each frame."""
-    with AnsweringServer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as server:
-        with pytest.raises(Rejected) as caught:
-            send(f"http://127.0.0.1:{server.port}/api", auth=lambda: CANARY)
-    assert not [text for text in _texts_in_frames(caught.value.__traceback__) if CANARY in text]

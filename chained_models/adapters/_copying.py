@@ -1,7 +1,9 @@
 """Plain values: made from typed ones, and turned back.
 
 A plain value shares nothing with the model it was taken from but immutable leaves. Containers keep their kind, a nested
-pydantic model, dataclass or attrs instance becomes a :class:`FieldsOf`, and everything else is deep-copied.
+pydantic model, dataclass or attrs instance becomes a :class:`FieldsOf`, and everything else is deep-copied. What is inside of
+that is its own business: there models stay models, and nothing in there is the same thing as something outside. Only into
+subclasses of containers one looks, for they are written like any container.
 
 What is flat is copied whole, and then looked at: a container or model that holds leaves only needs no look at each of
 them in Python. Copying first also means that nobody can edit it in between.
@@ -25,7 +27,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._snapshot import MISSING
 from ..exceptions import SnapshotError
-from ._fields import LEAF_BASES, LEAVES, FieldsOf, Layout, fields_of, fill, is_leaf, layout_of
+from ._fields import LEAF_BASES, LEAVES, FieldsOf, Layout, fields_of, fill, is_leaf, is_named, layout_of
 
 __all__ = ["Copier", "Group", "Met", "Signature", "Typer", "copied", "copied_in", "is_json", "plain"]
 
@@ -43,15 +45,13 @@ _extra: Final = operator.attrgetter("__pydantic_extra__")
 class _Walk:
     """Rebuilds containers around what `_other` makes of the rest: what is there twice stays one thing, a cycle a cycle."""
 
-    __slots__ = ("_keep", "_memo")
+    __slots__ = ("_keep", "_memo", "_others")
 
     def __init__(self) -> None:
-        # In deepcopy's form, with which it is shared: id to copy, and under its own id whatever must outlive the walk,
-        # for the id of something that a property made for us could be given to the next thing.
         self._memo: dict[int, Any] = {}
-        kept: list[Any] = []
-        self._memo[id(self._memo)] = kept
-        self._keep = kept.append
+        # For the id of something that a property made for us could be given to the next thing.
+        self._keep: Callable[[Any], None] = [].append
+        self._others: dict[type, bool] = {}  # and whether they are named tuples
 
     def walk(self, value: Any) -> Any:
         """What `value` becomes."""
@@ -65,7 +65,11 @@ class _Walk:
         return self._other(value) if container is None else container(self, value)
 
     def _other(self, value: Any) -> Any:
-        return value
+        kind = type(value)
+        named = self._others.get(kind)
+        if named is None:
+            named = self._others[kind] = is_named(kind)
+        return self._immutable(value) if named else value
 
     def _remember(self, value: Any, copied: Any) -> Any:
         self._memo[id(value)] = copied
@@ -146,7 +150,7 @@ class _Walk:
         return copied
 
     def _immutable(self, value: Any) -> Any:
-        """A tuple or frozenset: made only when its items are, and a cycle through them may have made it by then."""
+        """A tuple, named or not, or frozenset: made only when its items are, and a cycle through them may have made it by then."""
         if LEAVES.issuperset(map(type, value)):
             return value
         items = list(value)
@@ -155,7 +159,8 @@ class _Walk:
         if known is not MISSING:
             return known
         unchanged = all(one is other for one, other in zip(items, copies, strict=True))
-        return self._remember(value, value if unchanged else type(value)(copies))
+        base: Any = frozenset if type(value) is frozenset else tuple
+        return self._remember(value, value if unchanged else base.__new__(type(value), copies))
 
 
 _CONTAINERS: Final[dict[type, Callable[[Any, Any], Any]]] = {
@@ -171,6 +176,8 @@ _CONTAINERS: Final[dict[type, Callable[[Any, Any], Any]]] = {
     tuple: _Walk._immutable,
     frozenset: _Walk._immutable,
 }
+
+_HOLDERS: Final[tuple[Any, ...]] = (dict, list, tuple, set, frozenset, deque)
 
 Signature: TypeAlias = tuple[type, ...]
 """The types of the values of a model's fields, in order."""
@@ -204,16 +211,19 @@ class Copier(_Walk):
         met: Every nested model and every value of unknown kind so far, what was inside of another one first.
     """
 
-    __slots__ = ("_unknown", "met")
+    __slots__ = ("_deep", "_looker", "met")
 
     def __init__(self) -> None:
         super().__init__()
         self.met: list[Group] = []
-        self._unknown: set[type] = set()
+        # Not the memo of the walk: to deepcopy a model becomes a model, and to the walk its fields.
+        self._deep: dict[int, Any] | None = None
+        self._looker: _Looker | None = None
 
     def _other(self, value: Any) -> Any:
         kind = type(value)
-        if kind not in self._unknown:
+        named = self._others.get(kind)
+        if named is None:
             if issubclass(kind, LEAF_BASES):
                 return value
             layout = layout_of(kind)
@@ -221,10 +231,29 @@ class Copier(_Walk):
                 copied = self._model(kind, layout, value)
                 self.met.append(Group(layout, [value], [copied]))
                 return copied
-            self._unknown.add(kind)
-        copied = copy.deepcopy(value, self._memo)
+            named = self._others[kind] = is_named(kind)
+        return self._immutable(value) if named else self._opaque(value)
+
+    def _opaque(self, value: Any) -> Any:
+        copied = copy.deepcopy(value, self._deep or self._begun())
         self.met.append(Group(None, [value], [copied]))
+        if isinstance(copied, _HOLDERS):
+            if self._looker is None:
+                self._looker = _Looker()
+            self._looker.met = self.met
+            self._looker.walk(copied)
         return copied
+
+    def _opaque_all(self, values: list[Any]) -> list[Any]:
+        deepcopy, memo = copy.deepcopy, self._deep or self._begun()
+        copies = [deepcopy(value, memo) for value in values]
+        self.met.append(Group(None, values, copies))
+        return copies
+
+    def _begun(self) -> dict[int, Any]:
+        memo = self._deep = {}
+        memo[id(memo)] = []  # What it keeps alive. By itself it finds out by an exception that there is none yet.
+        return memo
 
     def _model(self, kind: type, layout: Layout, value: Any) -> FieldsOf:
         values = layout.values(value)
@@ -246,10 +275,7 @@ class Copier(_Walk):
         layout = layout_of(kind)
         if layout is not None:
             return self._models(kind, layout, items)
-        deepcopy, memo = copy.deepcopy, self._memo
-        copies = [deepcopy(item, memo) for item in items]
-        self.met.append(Group(None, items, copies))
-        return copies
+        return None if issubclass(kind, _HOLDERS) else self._opaque_all(items)
 
     def _models(self, kind: type, layout: Layout, models: list[Any]) -> list[Any] | None:
         """Flat models of one class, in few passes over the fields of all of them."""
@@ -272,6 +298,26 @@ class Copier(_Walk):
             return None
         self.met.append(Group(layout, models, copies, signatures))
         return copies
+
+
+class _Looker(Copier):
+    """Goes through what only deepcopy could copy, to meet what is in there: in the copy, which nobody edits meanwhile."""
+
+    __slots__ = ()
+
+    def _opaque(self, value: Any) -> Any:
+        self.met.append(Group(None, [value], [value]))
+        base = next((base for base in _HOLDERS if isinstance(value, base)), None)
+        if base is not None:
+            self._remember(value, value)
+            parts = chain(base.keys(value), base.values(value)) if base is dict else base.__iter__(value)
+            for part in parts:
+                self.walk(part)
+        return value
+
+    def _opaque_all(self, values: list[Any]) -> list[Any]:
+        self.met.append(Group(None, values, values))
+        return values
 
 
 class Typer(_Walk):

@@ -17,11 +17,22 @@ import re
 import types
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .._snapshot import MISSING
 
-__all__ = ["LEAF_BASES", "LEAVES", "FieldsOf", "Layout", "fields_of", "fill", "is_leaf", "layout_of", "values_of"]
+__all__ = [
+    "LEAF_BASES",
+    "LEAVES",
+    "FieldsOf",
+    "Layout",
+    "fields_of",
+    "fill",
+    "is_leaf",
+    "is_named",
+    "layout_of",
+    "values_of",
+]
 
 # Immutable all the way down; found by exact type, because a subclass may carry attributes of its own.
 LEAVES: Final = frozenset({
@@ -40,6 +51,28 @@ _KEPT: Final = "__chained_models_layout__"
 def is_leaf(kind: type) -> bool:
     """Whether values of exactly this kind are immutable all the way down."""
     return kind in LEAVES or issubclass(kind, LEAF_BASES)
+
+
+class _Named(NamedTuple):
+    """As they all are."""
+
+
+# Of each class another function, but of the same code.
+_MAKE: Final = vars(_Named)["_make"].__func__.__code__
+
+
+def is_named(kind: Any) -> bool:
+    """Whether values of this class are named tuples: their items and nothing else, made and copied as such."""
+    return (
+        issubclass(kind, tuple)
+        and isinstance(getattr(kind, "_fields", None), tuple)
+        and getattr(getattr(kind, "_make", None), "__code__", None) is _MAKE
+        and not kind.__dictoffset__
+        and kind.__iter__ is tuple.__iter__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and not hasattr(kind, "__deepcopy__")
+    )
 
 
 class FieldsOf(dict[str, Any]):
@@ -67,11 +100,21 @@ class FieldsOf(dict[str, Any]):
         return not self == other
 
     def __hash__(self) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        # A frozen model may sit in a set or be a key. Equal only to what is a FieldsOf too, or unhashable.
-        try:
-            return hash((self.model_type, *self.values()))
-        except TypeError:
-            return hash(self.model_type)
+        # A frozen model may sit in a set or be a key. Equal only to what is a FieldsOf too, or unhashable; and as to dict, the
+        # order makes no difference.
+        return hash((self.model_type, frozenset((name, _hash(value)) for name, value in self.items())))
+
+
+def _hash(value: Any) -> int:
+    """A hash of anything: the same for all that is equal, also to something that has none of its own."""
+    if isinstance(value, (bytes, frozenset, FieldsOf)):
+        return 0  # as of the bytearray, set or dict to which it may be equal
+    if isinstance(value, tuple):
+        return hash((*map(_hash, value),))
+    try:
+        return hash(value)
+    except TypeError:
+        return 0
 
 
 def fields_of(model_type: type, values: Mapping[str, Any] = types.MappingProxyType({})) -> FieldsOf:

@@ -72,16 +72,13 @@ class PydanticAdapter(PlainAdapter):
             return snapshot
         if plan.judged:
             _judge(plan, model, snapshot)
+        secret = False
         for name, groups in met.items():
-            masks: set[str] = set()
-            for group in groups:
-                nested = plan_of(group.kind) if group.layout is not None and group.layout.pydantic else None
-                if nested is None or nested.secret:
-                    masks |= _masks(group.values)
-                else:
-                    _check(nested, group)
-            if masks:
-                _refuse_masks(model, name, masks)
+            secret |= _has_secrets(model, name, groups)
+        if secret:
+            # What one field reveals, another one may not; and what both hold was met in the first only.
+            for name in recipe.copy[1:]:
+                _has_secrets(model, name, copied_in(plan.model_type, values, (name,))[1].get(name, ()))
         return snapshot
 
     def peek(self, model: Any, name: str) -> Any | Missing:
@@ -136,6 +133,20 @@ class PydanticAdapter(PlainAdapter):
         except PydanticSerializationError:
             _fit(plan, typed)
             return cast("dict[str, Any]", serializer.to_python(typed, warnings=False, **options))
+
+
+def _has_secrets(model: Any, name: str, groups: Iterable[Group]) -> bool:
+    """Ask whether what was met in a field may be saved, and say whether there are secrets in it."""
+    masks: set[str] = set()
+    for group in groups:
+        nested = plan_of(group.kind) if group.layout is not None and group.layout.pydantic else None
+        if nested is None or nested.secret:
+            masks |= _masks(group.values)
+        else:
+            _check(nested, group)
+    if masks:
+        _refuse_masks(model, name, masks)
+    return bool(masks)
 
 
 def _check(plan: Plan, group: Group) -> None:

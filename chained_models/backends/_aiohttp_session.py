@@ -161,16 +161,20 @@ class Sessions:
         self._open: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[Any]]] = {}
 
     async def get(self) -> Any:
-        """The session of the running loop."""
+        """The session of the running loop.
+
+        Raises:
+            InvalidOption: The one that was given is closed.
+        """
         if self._shared is not None:
-            return _watch(self._shared)
+            return _watch(_usable(self._shared))
         loop = asyncio.get_running_loop()
         there = self._open.get(loop)
         if there is not None and not getattr(there[0], "closed", False):
             return there[0]
         for other in [other for other in self._open if other.is_closed()]:
             self._open.pop(other, None)
-        keeper = _keep(_watch(self._make()))
+        keeper = _keep(_watch(_usable(self._make())))
         session = await anext(keeper)
         self._open[loop] = (session, keeper)
         return session
@@ -192,6 +196,15 @@ class Sessions:
             elif loop.is_running():
                 with suppress(RuntimeError):  # it has been closed meanwhile
                     await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_end(keeper), loop))
+
+
+def _usable(session: Any) -> Any:
+    # It has no connector any more that could tell that nothing was sent. And it can never be used again.
+    if getattr(session, "closed", False):
+        raise InvalidOption(
+            "AiohttpBackend(session=...): it is closed; close it when all saves are done, or give a factory"
+        )
+    return session
 
 
 async def _keep(session: Any) -> AsyncGenerator[Any]:

@@ -7,10 +7,12 @@ import base64
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -18,7 +20,7 @@ from ..exceptions import BackendError, InDoubt, InvalidOption, Rejected, Unavail
 from ._aiohttp_session import Attempt, Sessions, current, is_watched
 from ._header import merged
 from ._reply import Reply, Unreadable
-from ._scrub import causes
+from ._scrub import causes, linked
 from ._unpack import Unpacker
 
 __all__ = ["Attempt", "Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send", "signed"]
@@ -64,7 +66,12 @@ def signed(headers: Mapping[str, str], auth: Any) -> Mapping[str, str]:
         if len(auth) not in (2, 3) or not all(isinstance(part, str) for part in auth):
             raise InvalidOption("auth: a pair is a name and a password")
         name, password = auth[:2]
-        plain = f"{name}:{password}".encode(getattr(auth, "encoding", "latin-1"))
+        encoding = getattr(auth, "encoding", "latin-1")
+        plain: bytes | None = None
+        with suppress(UnicodeError, LookupError):
+            plain = f"{name}:{password}".encode(encoding)
+        if plain is None:
+            raise InvalidOption(f"auth: the name or the password has no form in {encoding}")
         auth = {"Authorization": f"Basic {base64.b64encode(plain).decode()}"}
     whole = merged([headers, auth]) if auth else headers
     if not all(map(str.isascii, whole.values())):
@@ -168,9 +175,13 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
     """
     if isinstance(error, Unreadable):
         return InDoubt, f"the answer cannot be used: {error}"
-    for one in causes(error):
+    for one in linked(error):
         if isinstance(one, aiohttp.ClientResponseError):
             _forget_request(one)
+        if isinstance(one, aiohttp.ClientResponseError | HttpProcessingError):
+            one.args, one.headers, one.message = (), None, ""  # it quotes the answer
+        if isinstance(one, BadStatusLine):
+            one.line = ""
     if not attempt.sent:
         # First, because what is wrong with a certificate is a ValueError, too.
         if attempt.reported or any(isinstance(one, _NOT_CONNECTED) for one in causes(error)):
@@ -182,7 +193,6 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
 
 
 def _forget_request(error: aiohttp.ClientResponseError) -> None:
-    """It holds the credentials, and its arguments are it."""
+    """It holds the credentials."""
     place = error.request_info.real_url.origin()
     error.request_info = aiohttp.RequestInfo(place, error.request_info.method, CIMultiDictProxy(CIMultiDict()), place)
-    error.args = ()

@@ -154,9 +154,11 @@ class RestRules:
     def _encoded(self, operation: Operation) -> Payload:
         try:
             return payload(operation, self._encode_data, self._key_style)
-        except BackendError:
+        except BackendError as error:
+            scrub(error)
             raise
         except Exception as error:
+            scrub(error)
             # Its text is left out: it may quote values.
             raise Rejected(
                 f"{label(operation)} cannot be encoded ({type(error).__name__}); nothing was sent"
@@ -233,7 +235,8 @@ class RestRules:
         return headers
 
     def _not_ready(self, operation: Operation, error: Exception) -> BackendError:
-        """What it means that credentials or headers could not be had. Nothing was sent."""
+        """What it means that credentials or headers could not be had, with `error`, which is scrubbed. Nothing was sent."""
+        scrub(error)
         if isinstance(error, BackendError):
             return error
         if isinstance(error, InvalidOption):
@@ -260,17 +263,13 @@ class RestRules:
             BackendError: A failure, or an answer that cannot be understood.
         """
         refused = refusal(operation, reply, location=location, accept_202=self._accept_202, backend=self._name)
-        if refused is not None:
-            raise refused
         status = reply.status
-        if operation.method is Method.DELETE and status >= 400:
-            return Answer()
         try:
-            answer = as_answer(self._parse(reply) if self._parse is not None else values(reply, self._name))
-            if self._conditional and answer.version is None:
-                answer.version = reply.headers.get("ETag")
-            if answer.identity is None:
-                answer.identity = located(operation, reply, answer.values)
+            if refused is not None:
+                raise refused
+            if operation.method is Method.DELETE and status >= 400:
+                return Answer()
+            return self._read(operation, reply)
         except BackendError as error:
             scrub(error)
             raise
@@ -278,7 +277,13 @@ class RestRules:
             scrub(error)
             what = str(error) if isinstance(error, Unreadable) else f"`parse` raised {type(error).__name__}"
             raise doubt(operation.method)(f"{label(operation)} answered {status}, but {what}") from error
-        else:
-            return answer
         finally:
-            del reply  # or whoever keeps the error keeps it
+            del reply, location  # or whoever keeps the error keeps them
+
+    def _read(self, operation: Operation, reply: Reply) -> Answer:
+        answer = as_answer(self._parse(reply) if self._parse is not None else values(reply, self._name))
+        if self._conditional and answer.version is None:
+            answer.version = reply.headers.get("ETag")
+        if answer.identity is None:
+            answer.identity = located(operation, reply, answer.values)
+        return answer

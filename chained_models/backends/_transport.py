@@ -23,7 +23,7 @@ from ..exceptions import BackendError, InDoubt, Rejected, Unavailable
 from ._deadline import Attempt
 from ._header import merged
 from ._reply import Reply, Unreadable
-from ._scrub import causes
+from ._scrub import causes, linked
 from ._session import OwnSession, Sessions
 
 __all__ = ["Sessions", "as_sent", "auth_objects", "auth_words", "failure", "send"]
@@ -256,6 +256,11 @@ def failure(error: BaseException, attempt: Attempt) -> tuple[type[BackendError],
     if isinstance(error, Unreadable):
         return InDoubt, f"the answer cannot be used: {error}"
     kinds = tuple(causes(error))
+    for one in linked(error):
+        if isinstance(one, http.client.HTTPException | low.InvalidHeader):
+            # They quote the answer.
+            one.args = ()
+            vars(one).update({name: text[:0] for name, text in vars(one).items() if isinstance(text, (str, bytes))})
     if attempt.connection is not None:
         not_sent = not attempt.sent
     else:

@@ -13,8 +13,14 @@ ACCEPTED = "gzip, deflate"
 """For the header Accept-Encoding."""
 
 
+_MAGIC = b"\x1f\x8b"  # how a gzip member begins
+
+
 class Unpacker:
     """Collects the pieces of a body.
+
+    What stands behind a gzip member and is none, and anything behind a deflate stream, is padding: it is ignored, as all
+    clients do, for the body is complete.
 
     Args:
         encoding: The Content-Encoding; empty if there is none.
@@ -30,6 +36,8 @@ class Unpacker:
             raise Unreadable("its encoding was not asked for")
         self._max_bytes = max_bytes
         self._inner: Any = None
+        self._behind = b""  # what follows a complete one, as far as it does not tell yet what it is
+        self._padded = False
         self._body = bytearray()
 
     def feed(self, piece: bytes) -> None:
@@ -58,9 +66,11 @@ class Unpacker:
     def _unpack(self, piece: bytes) -> None:
         broken = False
         try:
-            # A gzip file may have several members.
             while piece and len(self._body) <= self._max_bytes:
-                if self._inner is None or self._inner.eof:
+                if self._inner is not None and self._inner.eof:
+                    piece = self._next(piece)
+                    continue
+                if self._inner is None:
                     self._inner = self._begin(piece)
                 # With a limit: a small piece may be a thousand times as large.
                 self._body += self._inner.decompress(piece, self._max_bytes + 1 - len(self._body))
@@ -69,6 +79,21 @@ class Unpacker:
             broken = True
         if broken:
             raise Unreadable("it cannot be unpacked")
+
+    def _next(self, piece: bytes) -> bytes:
+        """What is left to unpack of what stands behind a complete member: a gzip file may have several, with zeros between."""
+        if self._padded or self._kind != "gzip":
+            return b""
+        piece = (self._behind + piece).lstrip(b"\0")
+        if _MAGIC.startswith(piece):
+            self._behind = piece
+            return b""
+        self._behind = b""
+        if not piece.startswith(_MAGIC):
+            self._padded = True
+            return b""
+        self._inner = None
+        return piece
 
     def _begin(self, piece: bytes) -> Any:
         if self._kind == "gzip":

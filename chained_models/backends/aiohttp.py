@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from .._lane import Lane
-from ..exceptions import MissingExtra
+from ..exceptions import BackendError, MissingExtra
 from ..operation import Answer, Guarantee, Operation
 from ._reply import Reply
 from ._rest_payload import VERBS, Encode, Payload
 from ._rest_rules import RestRules
+from ._scrub import scrub
 from ._unpack import ACCEPTED
 
 __all__ = ["AiohttpBackend", "Payload", "Reply"]
@@ -125,40 +126,51 @@ class AiohttpBackend(RestRules):
         """
         payload = operation.payload if operation.payload is not None else self.encode(operation)
         url = self._aiohttp.as_sent(self._base_url, payload.path)
+        given: Any = self._headers
+        auth: Any = self._auth
+        headers: Any = None
+        attempt: Any = None
+        reply: Any = None
         try:
-            given, auth = self._headers, self._auth
-            if callable(given):
-                given = await _awaited(given())
-            if self._is_asked(auth):
-                auth = await _awaited(auth())
-            headers = self._aiohttp.signed(self._request_headers(operation, payload, given), self._credentials(auth))
-            session = await self._sessions.get()
-        except Exception as error:
-            refused = self._not_ready(operation, error)
-            if refused is error:
-                raise
-            raise refused from error
+            try:
+                if callable(given):
+                    given = await _awaited(given())
+                if self._is_asked(auth):
+                    auth = await _awaited(auth())
+                headers = self._aiohttp.signed(
+                    self._request_headers(operation, payload, given), self._credentials(auth)
+                )
+                session = await self._sessions.get()
+            except Exception as error:
+                refused = self._not_ready(operation, error)
+                if refused is error:
+                    raise
+                raise refused from error
 
-        timeout = min(self.timeout, operation.timeout)
-        # A little before the driver ends it, which does not know how far it got.
-        attempt = self._aiohttp.Attempt(min(timeout, operation.timeout - min(operation.timeout / 20, _HEAD_START)))
-        try:
-            reply = await self._aiohttp.send(
-                session,
-                attempt,
-                VERBS[operation.method],
-                url,
-                headers=headers,
-                body=payload.body,
-                max_bytes=self._max_answer_bytes,
-                proxy=self._sessions.proxy(url),
-            )
-        except Exception as error:
-            raise self._not_answered(operation, error, attempt, timeout) from error
-        try:
+            timeout = min(self.timeout, operation.timeout)
+            # A little before the driver ends it, which does not know how far it got.
+            attempt = self._aiohttp.Attempt(min(timeout, operation.timeout - min(operation.timeout / 20, _HEAD_START)))
+            try:
+                reply = await self._aiohttp.send(
+                    session,
+                    attempt,
+                    VERBS[operation.method],
+                    url,
+                    headers=headers,
+                    body=payload.body,
+                    max_bytes=self._max_answer_bytes,
+                    proxy=self._sessions.proxy(url),
+                )
+            except Exception as error:
+                raise self._not_answered(operation, error, attempt, timeout) from error
             return self._answer(operation, reply, attempt.location)
+        except BackendError:
+            raise
+        except BaseException as error:
+            scrub(error)
+            raise
         finally:
-            del reply  # or whoever keeps the error keeps it
+            given = headers = auth = attempt = reply = None  # or whoever keeps the error keeps them
 
     async def close(self) -> None:
         """Close the connections. The backend may be used again: it makes new ones.

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._lane import Lane
-from ..exceptions import MissingExtra
+from ..exceptions import BackendError, MissingExtra
 from ..operation import Answer, Guarantee, Operation
 from ._deadline import Attempt, rest
 from ._reply import Reply
 from ._rest_payload import VERBS, Encode, Payload
 from ._rest_rules import RestRules
+from ._scrub import scrub
 
 __all__ = ["Payload", "Reply", "RestBackend"]
 
@@ -121,36 +122,46 @@ class RestBackend(RestRules):
         """
         payload = operation.payload if operation.payload is not None else self.encode(operation)
         url = self._transport.as_sent(self._base_url, payload.path)
+        given: Any = None
+        headers: Any = None
+        auth: Any = None
+        attempt: Any = None
+        reply: Any = None
         try:
-            given = self._headers() if callable(self._headers) else self._headers
-            headers = self._request_headers(operation, payload, given)
-            auth = self._credentials(self._auth() if self._is_asked(self._auth) else self._auth)
-        except Exception as error:
-            refused = self._not_ready(operation, error)
-            if refused is error:
-                raise
-            raise refused from error
+            try:
+                given = self._headers() if callable(self._headers) else self._headers
+                headers = self._request_headers(operation, payload, given)
+                auth = self._credentials(self._auth() if self._is_asked(self._auth) else self._auth)
+            except Exception as error:
+                refused = self._not_ready(operation, error)
+                if refused is error:
+                    raise
+                raise refused from error
 
-        timeout = min(self.timeout, operation.timeout)
-        attempt = Attempt(timeout)
-        try:
-            with attempt:
-                reply = self._send(
-                    self._sessions.get(),
-                    attempt,
-                    VERBS[operation.method],
-                    url,
-                    headers=headers,
-                    auth=auth,
-                    body=payload.body,
-                    max_bytes=self._max_answer_bytes,
-                )
-        except Exception as error:
-            raise self._not_answered(operation, error, attempt, timeout) from error
-        try:
+            timeout = min(self.timeout, operation.timeout)
+            attempt = Attempt(timeout)
+            try:
+                with attempt:
+                    reply = self._send(
+                        self._sessions.get(),
+                        attempt,
+                        VERBS[operation.method],
+                        url,
+                        headers=headers,
+                        auth=auth,
+                        body=payload.body,
+                        max_bytes=self._max_answer_bytes,
+                    )
+            except Exception as error:
+                raise self._not_answered(operation, error, attempt, timeout) from error
             return self._answer(operation, reply, attempt.location)
+        except BackendError:
+            raise
+        except BaseException as error:
+            scrub(error)
+            raise
         finally:
-            del reply  # or whoever keeps the error keeps it
+            given = headers = auth = attempt = reply = None  # or whoever keeps the error keeps them
 
     def close(self) -> None:
         """Close the connections. The backend may be used again: it makes new ones."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import gzip
+import json
 import socket
 import threading
 import time
+import traceback
 import tracemalloc
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,7 @@ from chained_models.exceptions import (
 )
 from chained_models.operation import Answer, Method
 
+from ..answering_server import AnsweringServer
 from ..rest_backends import MAKERS
 from ..rest_operations import VERBS, operation
 from .rest_server import Cut, Fault, RestServer, gzip_bomb
@@ -528,6 +534,22 @@ def test_a_location_without_a_body(rest_server: RestServer, make: Callable[..., 
     assert carry_out(backend, Method.CREATE) == Answer(identity="1")
 
 
+@pytest.mark.parametrize("behind", [bytes(8), b"padding"])
+def test_what_stands_behind_a_gzip_member_is_ignored(
+    rest_server: RestServer, make: Callable[..., Backend], behind: bytes
+) -> None:
+    """A create that was carried out must not be in doubt with one of two backends."""
+    rest_server.plan(Fault(body=gzip.compress(b'{"id": 5}') + behind, headers={"Content-Encoding": "gzip"}))
+    assert carry_out(make(rest_server.url), Method.CREATE).values == {"id": 5}
+
+
+def test_a_pair_that_cannot_be_a_header_is_rejected(rest_server: RestServer, make: Callable[..., Backend]) -> None:
+    """It will be no other one at the next attempt, by whichever backend."""
+    with pytest.raises(Rejected):
+        carry_out(make(rest_server.url, auth=("name", "\N{SNOWMAN}")))
+    assert rest_server.requests == []
+
+
 # Threads and memory
 
 
@@ -567,6 +589,149 @@ def test_an_error_that_is_kept_keeps_no_answer(
         tracemalloc.stop()
     assert (len(kept), carried) == (5, [])
     assert now < 900_000
+
+
+CANARY = "canary-4711"
+
+
+def leading_to_the_canary(error: BaseException, backend: Backend) -> list[str]:
+    """What of a kept error leads to the canary: a text, or a local variable of a frame; otherwise than by the backend."""
+    found = []
+    errors: list[BaseException | None] = [error]
+    while errors:
+        one = errors.pop()
+        if one is None:
+            continue
+        if CANARY in f"{one} {one.args!r} {vars(one)!r}":
+            found.append(type(one).__name__)
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            module = str(frame.f_globals.get("__name__"))
+            if module.partition(".")[0] in ("chained_models", "aiohttp", "requests", "urllib3"):
+                names = [name for name, value in frame.f_locals.items() if leads_to_the_canary(value, backend)]
+                found += [f"{module}.{frame.f_code.co_name}: {name}" for name in names]
+        errors += [one.__cause__, one.__context__]
+    return found
+
+
+def leads_to_the_canary(value: Any, backend: Backend) -> bool:
+    seen = {id(backend), id(getattr(backend, "inner", None))}
+    level = [value]
+    for _ in range(6):
+        level = [one for one in level if id(one) not in seen]
+        if any(
+            CANARY in one if isinstance(one, str) else CANARY.encode() in one
+            for one in level
+            if isinstance(one, (str, bytes))
+        ):
+            return True
+        seen.update(map(id, level))
+        skipped = (type, types.ModuleType, types.FunctionType, types.FrameType)
+        level = gc.get_referents(*(one for one in level if not isinstance(one, skipped)))
+    return False
+
+
+ANSWERS = {
+    "refused": b"HTTP/1.1 400 Bad Request\r\nX: %s\r\nContent-Length: 0\r\n\r\n",
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://x.example/%s\r\nContent-Length: 0\r\n\r\n",
+    "accepted": b'HTTP/1.1 202 Accepted\r\nContent-Length: 13\r\n\r\n"%s"',
+    "broken JSON": b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{%s",
+    "broken status line": b"HTTP/1.1 2xx %s\r\n\r\n",
+    "endless header": b"HTTP/1.1 200 OK\r\nX: %s" + b"x" * 100_000,
+    "two lengths": b"HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: 1, 2\r\n\r\n",
+    "broken chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
+    "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n%s",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_error_that_is_kept_does_not_lead_to_secrets(make: Callable[..., Backend], answer: str) -> None:
+    """Errors are kept with the handles of failed saves, and reported with the local variables of each frame: with neither
+    credentials nor answers."""
+    text = ANSWERS[answer] % CANARY.encode()
+    with AnsweringServer(text) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        backend = make(base, auth=lambda: CANARY, headers=lambda: {"X-Api-Key": CANARY})
+        with pytest.raises(BackendError) as caught:
+            carry_out(backend, Method.CREATE)
+    assert leading_to_the_canary(caught.value, backend) == []
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        lambda reply: (reply.body + b"\xff").decode(),
+        lambda reply: json.loads(reply.body + b"}"),
+        lambda reply: raising(Rejected("no"))(),
+        lambda reply: [CANARY],
+    ],
+    ids=["text", "JSON", "rejected", "no answer"],
+)
+def test_an_error_of_a_hook_does_not_lead_to_the_answer(
+    rest_server: RestServer, make: Callable[..., Backend], parse: Any
+) -> None:
+    """Whatever it is that it could not read."""
+    rest_server.plan(Fault(body=b'{"note": "%s"}' % CANARY.encode()))
+    backend = make(rest_server.url, parse=parse)
+    with pytest.raises(BackendError) as caught:
+        carry_out(backend, Method.CREATE)
+    assert leading_to_the_canary(caught.value, backend) == []
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def ask() -> Any:
+        token = CANARY  # noqa: F841
+        raise error
+
+    return ask
+
+
+def too_much(operation: Any, data: dict[str, Any]) -> dict[str, Any]:
+    data["note"] = CANARY
+    raise KeyError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"auth": lambda: CANARY},
+        {"auth": lambda: (CANARY, CANARY + "\N{SNOWMAN}")},
+        {"auth": lambda: CANARY + "\n"},
+        {"auth": lambda: CANARY, "headers": lambda: {"X-Api-Key": CANARY + "\n"}},
+        {"headers": lambda: {"X-Api-Key": CANARY}, "auth": raising(KeyError())},
+        {"headers": lambda: {"X-Api-Key": CANARY}, "auth": raising(Unauthenticated("signed out"))},
+        {"encode": too_much},
+        {"encode": lambda operation, data: CANARY + "\ud800"},
+        {"encode": lambda operation, data: {CANARY: object()}},
+    ],
+    ids=["no server", "pair", "token", "header", "raised", "refused", "encode", "surrogate", "no JSON"],
+)
+def test_an_error_before_anything_was_sent_does_not_lead_to_secrets(
+    make: Callable[..., Backend], options: dict[str, Any]
+) -> None:
+    """Nor to what was to be sent; wherever it was that it went wrong."""
+    backend = make(f"http://127.0.0.1:{closed_port()}", **options)
+    with pytest.raises(BackendError) as caught:
+        carry_out(backend, Method.CREATE)
+    assert leading_to_the_canary(caught.value, backend) == []
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_interrupt_that_is_kept_does_not_lead_to_secrets(make: Callable[..., Backend]) -> None:
+    """Whoever hands it on."""
+
+    class Interrupt(BaseException):
+        pass
+
+    backend = make(f"http://127.0.0.1:{closed_port()}", headers=lambda: {"X-Api-Key": CANARY})
+    backend.auth = raising(Interrupt())
+    execute = getattr(backend, "inner", backend).execute
+    one = operation(Method.CREATE)
+    with pytest.raises(Interrupt) as caught:
+        outcome = execute(one)
+        outcome.send(None)
+    assert leading_to_the_canary(caught.value, backend) == []
 
 
 def test_an_error_that_is_kept_keeps_no_connection(rest_server: RestServer, backend: Backend) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attr
 import attrs
@@ -56,6 +56,26 @@ def test_validators_are_asked_at_every_depth() -> None:
     object.__setattr__(model.lines[0], "amount", "many")
     with pytest.raises(TypeError, match="amount"):
         ADAPTER.snapshot(model)
+
+
+class Two(NamedTuple):
+    one: Any
+    other: Any
+
+
+class Items(list[Any]):
+    """A list that only deepcopy can copy."""
+
+
+@pytest.mark.parametrize("holder", [lambda line: Two(line, 1), lambda line: Items([line]), lambda line: {"a": (line,)}])
+def test_validators_are_asked_in_any_container(holder: Any) -> None:
+    """Also in named tuples, and in subclasses of containers."""
+    line = Line(2)
+    box = Box(holder(line))
+    ADAPTER.snapshot(box)
+    object.__setattr__(line, "amount", "many")
+    with pytest.raises(TypeError, match="amount"):
+        ADAPTER.snapshot(box)
 
 
 def test_an_unset_attribute_is_missing_and_not_judged() -> None:

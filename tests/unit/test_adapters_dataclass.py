@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NewType, Protocol, TypedDict, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, NewType, Protocol, TypedDict, TypeVar
 from uuid import UUID
 
 import pytest
@@ -70,6 +70,11 @@ class Derived(Base):
 class Point:
     x: int
     y: int = 0
+
+
+class Pair(NamedTuple):
+    one: Any
+    other: Any
 
 
 @dataclass
@@ -147,6 +152,7 @@ def test_containers_keep_their_kind() -> None:
         frozenset({Point(1), Fraction(1, 2)}),
         (1, "a", (2, 3)),
         ([1], Point(1)),
+        Pair(Point(1), [1]),
         Text("text"),
         bytearray(b"ab"),
         Path("a") / "b",

@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import threading
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -49,7 +51,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import core_schema
 
 from chained_models._snapshot import MISSING, same
-from chained_models.adapters._fields import FieldsOf
+from chained_models.adapters._fields import FieldsOf, fields_of
 from chained_models.adapters.pydantic import ADAPTER
 from chained_models.exceptions import MaskedSecret, SnapshotError, UnsupportedModel
 
@@ -171,6 +173,55 @@ def test_models_in_sets_and_keys() -> None:
     ]
 
 
+class Two(NamedTuple):
+    one: Any
+    other: Any
+
+
+class Noted(Two):
+    """A named tuple that can have attributes."""
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+def test_sets_of_equal_models_have_equal_snapshots() -> None:
+    """The order in which extra fields were given makes no difference to the models, nor to their plain values."""
+
+    class Many(BaseModel):
+        members: set[Extra]
+
+    one, other = Extra.model_validate({"a": 1, "b": 2}), Extra.model_validate({"b": 2, "a": 1})
+    assert one == other
+    assert ADAPTER.snapshot(Many(members={one})) == ADAPTER.snapshot(Many(members={other}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (frozenset({1}), {1}),
+        (b"ab", bytearray(b"ab")),
+        ((1, frozenset({1})), (1, {1})),
+        (Two(1, b"ab"), (1, bytearray(b"ab"))),
+        (fields_of(Extra, {"a": 1}), {"a": 1}),
+        (1, 1.0),
+        ([1], [True]),
+    ],
+)
+def test_equal_plain_models_have_equal_hashes(one: Any, other: Any) -> None:
+    """Whether or not their values have any."""
+    left, right = fields_of(Extra, {"a": one, "b": 1}), fields_of(Extra, {"b": 1, "a": other})
+    assert left == right
+    assert hash(left) == hash(right)
+
+
+def test_different_plain_models_have_different_hashes() -> None:
+    """As a rule: else a set of them would take for ever."""
+    hashes = {hash(fields_of(Extra, {"a": n, "b": (n % 7, "x"), "c": [n]})) for n in range(100)}
+    assert len(hashes) == 100
+
+
 def test_a_hash_needs_no_hashable_fields() -> None:
     """A model that hashes itself in its own way may hold lists."""
 
@@ -199,6 +250,68 @@ def test_the_same_thing_twice_stays_one_thing() -> None:
     snapshot = ADAPTER.snapshot(model)
     assert snapshot["a"][0] is snapshot["a"][1] is snapshot["b"]
     assert snapshot["b"] is not shared
+
+
+class Opaque:
+    """No container, and no model that an adapter knows."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+
+class Whole(BaseModel):
+    first: Any = None
+    second: Any = None
+
+
+def test_an_object_of_another_kind_keeps_the_models_it_holds() -> None:
+    """It is deep-copied: a model inside of it is a model in the copy, also if a field holds the same one."""
+    node = Node(name="node")
+    for whole in (Whole(first=node, second=Opaque(node)), Whole(first=Opaque(node), second=[node])):
+        snapshot = ADAPTER.snapshot(whole)
+        (opaque,) = (each for each in snapshot.values() if isinstance(each, Opaque))
+        assert type(opaque.part) is Node
+        assert opaque.part is not node
+
+
+def test_a_nested_model_becomes_plain_wherever_else_it_is() -> None:
+    """Also if it was met before inside of an object that is deep-copied."""
+    node = Node(name="node")
+    snapshot = ADAPTER.snapshot(Whole(first=Opaque(node), second=node))
+    assert isinstance(snapshot["second"], FieldsOf)
+
+
+def test_objects_of_another_kind_share_what_they_hold() -> None:
+    """Among themselves, wherever in the model they are, as deepcopy would."""
+    shared: list[int] = [1]
+    snapshot = ADAPTER.snapshot(Whole(first=Opaque(shared), second=[Opaque(shared) for _ in range(5)]))
+    assert {id(snapshot["first"].part)} == {id(each.part) for each in snapshot["second"]}
+    assert snapshot["first"].part is not shared
+
+
+def test_models_in_named_tuples() -> None:
+    """They become plain, and typed again, like those in any other tuple."""
+    snapshot = ADAPTER.snapshot(Whole(first=Two(Node(name="a"), [1]), second=[Two(n, "b") for n in range(5)]))
+    assert isinstance(snapshot["first"].one, FieldsOf)
+    assert type(snapshot["first"]) is type(snapshot["second"][0]) is Two
+    assert ADAPTER.dump(Whole, snapshot)["first"] == [{"name": "a", "parent": None, "children": []}, [1]]
+    assert ADAPTER.load(Whole, {"first": snapshot["first"]})["first"] == Two(Node(name="a"), [1])
+
+
+def test_named_tuples_that_are_more_than_their_items() -> None:
+    """They are copied in their own way."""
+
+    class Own(Two):
+        __slots__ = ()
+
+        def __deepcopy__(self, memo: Any) -> str:
+            return "copied"
+
+    noted: Any = Noted([1], 2)
+    noted.note = "kept"
+    snapshot = ADAPTER.snapshot(Whole(first=noted, second=Own([1], 2)))
+    assert (snapshot["first"], snapshot["first"].note, snapshot["second"]) == (noted, "kept", "copied")
+    assert snapshot["first"].one is not noted.one
 
 
 def test_a_cycle_is_copied_as_a_cycle() -> None:
@@ -305,6 +418,90 @@ def test_an_invalid_model_raises_at_the_snapshot() -> None:
         ADAPTER.snapshot(model)
     with pytest.raises(ValidationError, match="missing"):
         ADAPTER.snapshot(Line.model_construct())
+
+
+class Items(list[Any]):
+    """Containers of kinds that only deepcopy can copy."""
+
+
+class Table(dict[Any, Any]):
+    pass
+
+
+class Row(tuple[Any, ...]):
+    __slots__ = ()
+
+
+class Bag(set[Any]):
+    pass
+
+
+class Frost(frozenset[Any]):
+    pass
+
+
+class Queue(deque[Any]):
+    pass
+
+
+class Default(defaultdict[Any, Any]):
+    pass
+
+
+def cycle(item: Any) -> Items:
+    items = Items([item])
+    items.append(items)
+    return items
+
+
+HOLDERS: dict[str, Callable[[Any], Any]] = {
+    "named tuple": lambda item: Two(1, item),
+    "named tuples": lambda item: [*(Two(n, "a") for n in range(5)), Two(1, (item,))],
+    "attributed named tuple": lambda item: Noted(1, item),
+    "deque": lambda item: deque([item]),
+    "OrderedDict": lambda item: OrderedDict(a=item),
+    "defaultdict": lambda item: defaultdict(list, a=[item]),
+    "list subclass": lambda item: Items([item]),
+    "list subclasses": lambda item: [Items([item]) for _ in range(5)],
+    "list subclass with itself": cycle,
+    "dict subclass": lambda item: Table(a=[item]),
+    "key of a dict subclass": lambda item: Table({item: 1}),
+    "tuple subclass": lambda item: Row((1, item)),
+    "set subclass": lambda item: Bag([item]),
+    "frozenset subclass": lambda item: Frost([item]),
+    "deque subclass": lambda item: Queue([item]),
+    "defaultdict subclass": lambda item: Default(None, a=item),
+    "nested": lambda item: Table(a=Items([Row([[item]])])),
+    "four of a kind": lambda item: Items([item] * 4),
+}
+"""Containers, whoever copies them."""
+
+
+class Counted(BaseModel):
+    number: int = 0
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_an_invalid_model_is_refused_in_any_container(holder: str) -> None:
+    """A snapshot is taken of a valid model only, in whatever container the part is that is not."""
+    part = Counted(number=1)
+    model = Whole(first=HOLDERS[holder](part))
+    ADAPTER.snapshot(model)
+    part.number = "none"  # type: ignore[assignment]
+    with pytest.raises(ValidationError):
+        ADAPTER.snapshot(model)
+
+
+@pytest.mark.parametrize("holder", [*HOLDERS, "opaque"])
+def test_an_invalid_model_is_refused_although_something_else_has_it_too(holder: str) -> None:
+    """Whatever else refers to it, and was met before."""
+    part = Counted(number=1)
+    model = Whole(first=HOLDERS.get(holder, Opaque)(part), second=part)
+    part.number = "none"  # type: ignore[assignment]
+    with pytest.raises(ValidationError):
+        ADAPTER.snapshot(model)
 
 
 @pytest.mark.parametrize("extra", ["forbid", "ignore", "allow"])
@@ -588,6 +785,32 @@ def test_a_secret_that_cannot_be_written_is_left_to_who_writes() -> None:
     snapshot = ADAPTER.snapshot(Model(mixed=[SecretStr("s"), object()]))
     with pytest.raises(Exception, match="serialize"):
         ADAPTER.dump(Model, {"mixed": snapshot["mixed"]})
+
+
+@pytest.mark.parametrize("holder", [name for name, make in HOLDERS.items() if make is not cycle])
+def test_a_secret_is_refused_in_any_container(holder: str) -> None:
+    """Subclasses are written like the containers they are."""
+    model = Whole(first=HOLDERS[holder](SecretStr("s3cret")))
+    with pytest.raises(MaskedSecret, match=r"Whole\.first"):
+        ADAPTER.snapshot(model)
+
+
+@pytest.mark.parametrize("wrap", [lambda secret: secret, lambda secret: [secret], lambda secret: Items([secret])])
+def test_a_secret_that_another_field_reveals_is_refused(wrap: Callable[[Any], Any]) -> None:
+    """One object in two fields, of which one says how it is sent: by the other, asterisks would be."""
+
+    class Model(BaseModel):
+        sent: Any
+        masked: Any = None
+
+        @field_serializer("sent")
+        def reveal(self, value: Any) -> str:
+            return "s3cret"
+
+    secret = wrap(SecretStr("s3cret"))
+    ADAPTER.snapshot(Model(sent=secret, masked=["**********"]))
+    with pytest.raises(MaskedSecret, match=r"Model\.masked"):
+        ADAPTER.snapshot(Model(sent=secret, masked=secret))
 
 
 # Writing.

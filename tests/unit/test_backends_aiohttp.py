@@ -80,11 +80,8 @@ class Session:
         self.asked.append({"method": method, "url": str(url), **options})
         if self.error is not None:
             raise self.error
-        self.content = Content(self.body, self.broken)
-        return self
-
-    def release(self) -> None:
-        self.closed = True
+        content = Content(self.body, self.broken)
+        return SimpleNamespace(status=self.status, headers=self.headers, content=content, closed=True)
 
     async def close(self) -> None:
         self.closed = True
@@ -149,6 +146,7 @@ def test_the_forms_of_credentials(auth: Callable[[], Any], header: str | None) -
     assert sent["x-tenant"] == "b"
 
 
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
 def test_credentials_that_cannot_be_had_or_sent() -> None:
     """Nothing is sent: the save waits, or says itself what it means, or will never do."""
 
@@ -165,7 +163,9 @@ def test_credentials_that_cannot_be_had_or_sent() -> None:
         (lambda: CANARY + "\r\nX: 1", Rejected),
         (lambda: {"X-Key": "\xe9" + CANARY}, Rejected),
         (lambda: (CANARY, 7), Rejected),
-        (lambda: (CANARY, "\u2603"), Unavailable),
+        (lambda: (CANARY, "\u2603"), Rejected),
+        (lambda: aiohttp.BasicAuth(CANARY, "\u2603"), Rejected),
+        (lambda: aiohttp.BasicAuth(CANARY, "p", "nonsense"), Rejected),
     ]
     for auth, kind in cases:
         with pytest.raises(kind) as caught:
@@ -399,6 +399,20 @@ def test_each_loop_has_a_session_of_its_own() -> None:
     asyncio.run(twice())
     assert len(made) == 4
     assert len(sessions._open) == 1
+
+
+@pytest.mark.parametrize("factory", [False, True])
+def test_a_session_of_the_users_that_is_closed_leaves_no_doubt(factory: bool) -> None:
+    """Nothing is sent by it: a create must not be abandoned, and its chain halted, as if it might have been applied."""
+
+    async def main() -> None:
+        session = aiohttp.ClientSession()
+        await session.close()
+        backend = AiohttpBackend(BASE, session=(lambda: session) if factory else session)
+        with pytest.raises(Rejected, match="it is closed"):
+            await carry_out(backend, Method.CREATE)
+
+    asyncio.run(main())
 
 
 def test_close_closes_what_was_made_here() -> None:

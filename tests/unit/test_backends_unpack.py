@@ -46,6 +46,35 @@ def test_a_file_of_several_members() -> None:
     assert unpacker.end() == b"abcd"
 
 
+@given(
+    st.sampled_from([b"\0", bytes(8), b"padding", b"\0x", b"\x1f", b"\0\x1f", b"\x1fx", b"\x8b", b"\x1f\0\x8b"]),
+    st.sampled_from(["gzip", "deflate", "Deflate"]),
+    st.integers(1, 50),
+)
+def test_what_stands_behind_is_ignored(behind: bytes, encoding: str, step: int) -> None:
+    """As by gzip itself and by all clients, wherever it was cut: what was carried out must not be in doubt for some padding."""
+    packed = PACKED[encoding](b"body") + behind
+    unpacker = Unpacker(encoding, 4)
+    for begin in range(0, len(packed), step):
+        unpacker.feed(packed[begin : begin + step])
+    assert unpacker.end() == b"body"
+
+
+@given(st.sampled_from([b"", b"\0", bytes(8)]), st.integers(1, 50))
+def test_members_with_zeros_between(between: bytes, step: int) -> None:
+    """They are one body; and one of them that is broken breaks it."""
+    first, second = gzip.compress(b"ab") + between, gzip.compress(b"cd")
+    unpacker, cut, broken = Unpacker("gzip", 4), Unpacker("gzip", 4), Unpacker("gzip", 4)
+    for begin in range(0, len(packed := first + second), step):
+        unpacker.feed(packed[begin : begin + step])
+    assert unpacker.end() == b"abcd"
+    cut.feed(first + second[:-1])
+    with pytest.raises(Unreadable, match="end is missing"):
+        cut.end()
+    with pytest.raises(Unreadable, match="cannot be unpacked"):
+        broken.feed(first + second[:2] + b"nonsense")
+
+
 @pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
 def test_the_largest_body(encoding: str) -> None:
     """Exactly as much as is allowed, and not a byte more, though it may come out of very little."""

@@ -115,10 +115,8 @@ class Chain:
             return None
         head = self.active
         if head is None:
-            head = next(iter(self.saves.values()), None)
-            if head is None:
-                return None
-        if head.waits or (self.halted is not None and not head.passes_halt):
+            head = self.head
+        if head is None or head.waits or (self.halted is not None and not head.passes_halt):
             return None
         if head.state is _QUEUED or (head.due and head.state in _MAY_START_AGAIN):
             return head

@@ -47,7 +47,13 @@ class Admission(ABC):
     def enter(
         self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool
     ) -> tuple[SaveHandle[Any], list[Effect]]:
-        """Let the save, which has its snapshot, take its place in line; the arguments are those of :meth:`reserve`.
+        """Let the save, which has its snapshot, take its place in line.
+
+        Args:
+            save: The save.
+            key: Its chain, if the user chose it; None for its record's own.
+            identity: What the model holds as its identity.
+            stored: Whether a model that holds an identity is known to be stored.
 
         Returns:
             The save, or the accepted delete, if this is another one; and the effects.
@@ -96,25 +102,6 @@ class Admission(ABC):
             return None  # it may be that a save of it has failed and stops that chain
         record.chain_key = record
         return record
-
-    def reserve(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> SaveHandle[Any] | None:
-        """Take the save's place in line.
-
-        Args:
-            save: The save.
-            key: Its chain, if the user chose it; None for its record's own.
-            identity: What the model holds as its identity.
-            stored: Whether a model that holds an identity is known to be stored.
-
-        Returns:
-            The handle of the accepted delete, if this is another one; None if the place was taken.
-        """
-        record = self._admit(save, key, identity, stored=stored)
-        if record is None:
-            earlier: SaveHandle[Any] = save.record.deletion
-            return earlier
-        self._ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
-        return None
 
     def _admit(self, save: SaveHandle[Any], key: Any, identity: Any, *, stored: bool) -> Record | None:
         """Find out which thing the save is of, and whether it may be accepted; None if it was deleted already."""

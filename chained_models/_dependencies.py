@@ -63,8 +63,7 @@ def refuse_own_chain(save: SaveHandle[Any], key: Any) -> None:
         InvalidOption: It would; in one chain each save comes after those before it anyway.
     """
     for parent in save.after:
-        chain = final(parent).chain
-        if chain is not None and parent._host is save._host and _current(chain.key) == _current(key):
+        if parent._host is save._host and _current(final(parent).line) == _current(key):
             raise InvalidOption(
                 f"after: save {parent.seq} stands in the same chain, whose saves come one after the other anyway; leave it out"
             )

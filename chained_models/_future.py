@@ -187,6 +187,11 @@ class Handle(Future[T]):
         return self.chain
 
     @property
+    def line(self) -> Any:
+        """The key of the chain that it is in, or was in last; None if it never was in one."""
+        return None if self.chain is None else self.chain.key
+
+    @property
     def company(self) -> object | None:
         """What it has in common with others that may be sent in one call with it; None if it goes alone."""
         return None

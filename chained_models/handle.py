@@ -155,6 +155,11 @@ class SaveHandle(Handle[T]):
         return together
 
     @property
+    def line(self) -> Any:
+        """The key of the chain that it is in, or that its thing was in last: a save that has landed has let go of its own."""
+        return self.record.current().line if self.chain is None else self.chain.key
+
+    @property
     def subject(self) -> T:
         """The object that was saved."""
         return self.model

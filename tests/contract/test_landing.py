@@ -18,6 +18,7 @@ from chained_models import (
     ChainedSaveMixin,
     Dispatcher,
     Guarantee,
+    InvalidOption,
     Lane,
     Method,
     Operation,
@@ -99,6 +100,19 @@ def test_after_many_saves_the_account_says_what_is_stored(last: str) -> None:
         for total in (3, 0, 2):
             account.total = total
             assert account.chain.unsaved_changes() == ({} if total == stored else {"total": total})
+
+
+# Chains
+
+
+def test_a_handle_of_the_same_chain_is_refused_also_when_it_has_landed() -> None:
+    """Whether `after=` is refused does not depend on how quick the save was that it names."""
+    Ordered.bind(Quick(), dispatcher=Dispatcher("inline"), identity_by="client")
+    ordered = Ordered(1)
+    landed = ordered.save()
+    assert landed.done() and landed.chain is None
+    with pytest.raises(InvalidOption, match="same chain"):
+        ordered.save(after=[landed])
 
 
 # Interrupts

@@ -209,7 +209,7 @@ class LedgerRules:
         identity = record.identity if thing.identity is None else thing.identity
         handles = [one for one in self.accepted if one not in self.unfilled]  # of the others nobody has one yet
         try:
-            earlier = self.waiting.ask(save, handles, lambda: self.work.reserve(save, key, identity, stored=True))
+            earlier = self.waiting.ask(save, handles, lambda: self.reserve(save, key, identity))
         except Deleted:
             self.things[self.things.index(thing)] = Thing(thing.identity)
             return None
@@ -221,6 +221,15 @@ class LedgerRules:
         self.accepted.append(save)
         self.unfilled.append(save)
         return save
+
+    def reserve(self, save: SaveHandle[Any], key: str | None, identity: Any) -> SaveHandle[Any] | None:
+        """As a call does it: a place now, and what stands there later. A save of a model does both in one."""
+        record = self.work._admit(save, key, identity, stored=True)
+        if record is None:
+            earlier: SaveHandle[Any] = save.record.deletion
+            return earlier
+        self.ledger.reserve(record.chain_key, save.port.lane, save, front=save.passes_halt)
+        return None
 
     def fill(self) -> None:
         if self.unfilled:

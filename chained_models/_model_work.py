@@ -71,9 +71,8 @@ class ModelWork(Records):
             if not on_account or adapter.attached(save.model) or not self._machine.is_current(save, token):
                 return False
             if save.facts.unsettled > 1 and not save.binding.versioned:
-                save.facts.behind = (
-                    True  # the end of the last of them settles it for all: what is between, nobody asks for
-                )
+                # The end of the last of them settles it for all: what it says in between, nobody asks for.
+                save.facts.behind = True
             else:
                 settle_account(save, save.model, sent_by(save))
         return True

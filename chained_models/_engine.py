@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from . import telemetry
 from ._announcer import Announcer
 from ._ends import Ends
 from ._flushing import unfinished
@@ -157,7 +158,10 @@ class Engine(Ends):
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
                 announce = self._say_request if self.announcer.hears(save) else None
-                answer = yield from save.work.attempt(save, announce)
+                steps = save.work.attempt(save, announce)
+                if telemetry.active is not None:
+                    steps = telemetry.active.around((save, *save.riders), steps)
+                answer = yield from steps
                 is_open = answer is None
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
@@ -180,7 +184,10 @@ class Engine(Ends):
                 current.append(one)
             else:
                 gone.append(Ended(one.save, one.token, None, None))
-        lines = yield from attempt_together(current, self._say_request)
+        steps = attempt_together(current, self._say_request)
+        if telemetry.active is not None and current:
+            steps = telemetry.active.around([one.save for one in current], steps)
+        lines = yield from steps
         ended = [line.ended for line in lines if line.call is None]
         jobs = self._ended(ended, gone)
         jobs += self._after_company([line for line in lines if line.call is not None])

@@ -125,6 +125,8 @@ class Handle(Future[T]):
     waits = 0
     wakes = 0.0
     interrupt: BaseException | None = None
+    trace: Any = None
+    """Where and when it was asked for, if anybody wants to know; see :mod:`chained_models.telemetry`."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -180,6 +182,16 @@ class Handle(Future[T]):
     def value(self) -> T | None:
         """Its result, if it succeeds."""
         return None
+
+    @property
+    def destination(self) -> str:
+        """Where it goes, by name."""
+        return type(self).__name__
+
+    @property
+    def action(self) -> str:
+        """What was asked for, in a word."""
+        return ""
 
     @property
     def thing(self) -> Any:
@@ -401,3 +413,16 @@ def after_fork() -> None:
     """In a forked child: the lock may have been held at the fork."""
     global _making  # noqa: PLW0603
     _making = threading.RLock()
+
+
+class _Facts(logging.Filter):
+    """Gives a log record that begins with a save the facts by which it can be found: never a value of its model."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and record.args and isinstance(save := record.args[0], Handle):
+            record.save_id, record.save_seq = save.id, save.seq
+            record.save_type = type(save.subject).__qualname__
+        return True
+
+
+logger.addFilter(_Facts())

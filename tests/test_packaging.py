@@ -65,6 +65,7 @@ def test_the_installed_package_knows_itself() -> None:
         "sqlalchemy",
         "asyncio",
         "cli",
+        "otel",
         "all",
         "dev",
     }

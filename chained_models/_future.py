@@ -413,16 +413,3 @@ def after_fork() -> None:
     """In a forked child: the lock may have been held at the fork."""
     global _making  # noqa: PLW0603
     _making = threading.RLock()
-
-
-class _Facts(logging.Filter):
-    """Gives a log record that begins with a save the facts by which it can be found: never a value of its model."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple) and record.args and isinstance(save := record.args[0], Handle):
-            record.save_id, record.save_seq = save.id, save.seq
-            record.save_type = type(save.subject).__qualname__
-        return True
-
-
-logger.addFilter(_Facts())

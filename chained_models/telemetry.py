@@ -8,7 +8,7 @@ The names are those of the semantic conventions for messaging, for that is what 
 it, later and most often in another thread. So the span of an attempt is linked to that of the call, and is no child of it; what the
 backend does (an HTTP request, a statement) is a child of the attempt, if its own library is instrumented.
 
-No attribute of a model, and no text of an error, is told to anybody.
+No attribute of a model, and no text of an error, is told to anybody. Also the standard library's log records are marked here.
 
 Source of the names: https://opentelemetry.io/docs/specs/semconv/messaging/
 """
@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from . import events
+from ._future import Handle
 from .exceptions import InvalidOption, MissingExtra
 from .policies import Outcome
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
     from opentelemetry.trace import SpanContext, TracerProvider
 
-    from ._future import Handle
     from .events import SaveEvent
 
 __all__ = ["Telemetry", "Trace", "active", "instrument", "uninstrument", "watch"]
@@ -271,3 +271,16 @@ def _which(saves: Sequence[Handle[Any]]) -> dict[str, Any]:
     if len(saves) > 1:
         return {"messaging.batch.message_count": len(saves)}
     return {"messaging.message.id": saves[0].id, "chained_models.seq": saves[0].seq}
+
+
+class _Marked(logging.Filter):
+    """Gives a log record that begins with a save the facts by which it can be found: never a value of its model."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and record.args and isinstance(save := record.args[0], Handle):
+            record.save_id, record.save_seq = save.id, save.seq
+            record.save_type = type(save.subject).__qualname__
+        return True
+
+
+logger.addFilter(_Marked())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from . import telemetry
+from . import _observing
 from ._announcer import Announcer
 from ._ends import Ends
 from ._flushing import unfinished
@@ -159,8 +159,8 @@ class Engine(Ends):
             if self.ledger.machine.is_current(save, token):
                 announce = self._say_request if self.announcer.hears(save) else None
                 steps = save.work.attempt(save, announce)
-                if telemetry.active is not None:
-                    steps = telemetry.active.around((save, *save.riders), steps)
+                if _observing.observers:
+                    steps = _observing.around((save, *save.riders), steps)
                 answer = yield from steps
                 is_open = answer is None
         except GeneratorExit:
@@ -185,8 +185,8 @@ class Engine(Ends):
             else:
                 gone.append(Ended(one.save, one.token, None, None))
         steps = attempt_together(current, self._say_request)
-        if telemetry.active is not None and current:
-            steps = telemetry.active.around([one.save for one in current], steps)
+        if _observing.observers and current:
+            steps = _observing.around([one.save for one in current], steps)
         lines = yield from steps
         ended = [line.ended for line in lines if line.call is None]
         jobs = self._ended(ended, gone)

@@ -18,11 +18,11 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from . import events
+from . import _observing, events
 from ._future import Handle
 from .exceptions import InvalidOption, MissingExtra
 from .policies import Outcome
@@ -93,7 +93,7 @@ class _Attempt:
                 telemetry._waited.record(self._begun - save.trace.since, _about(save))
         self._token = context.attach(trace.set_span_in_context(self._span))
 
-    def ends(self, error: str | None = None, *, here: bool = True) -> None:
+    def ends(self, error: str | None, *, here: bool) -> None:
         """It is over; `error` is the type of what it raised, `here` whether the context is that in which it began."""
         telemetry = self._telemetry
         if here:
@@ -164,36 +164,23 @@ class Telemetry:
 
     def accepted(self, save: Handle[Any]) -> None:
         """A save was asked for, in the present context."""
-        try:
-            about = _about(save)
-            span = self._tracer.start_span(
-                f"send {save.destination}",
-                kind=self._trace.SpanKind.PRODUCER,
-                attributes={**about, "messaging.operation.type": "send", **_which([save])},
-            )
-            span.end()
-            save.trace = Trace(span.get_span_context(), time.monotonic())
-            self._sent.add(1, about)
-        except Exception:
-            logger.exception("%s could not be told of; it goes on", save)
+        about = _about(save)
+        span = self._tracer.start_span(
+            f"send {save.destination}",
+            kind=self._trace.SpanKind.PRODUCER,
+            attributes={**about, "messaging.operation.type": "send", **_which([save])},
+        )
+        span.end()
+        save.trace = Trace(span.get_span_context(), time.monotonic())
+        self._sent.add(1, about)
 
-    def around(self, saves: Sequence[Handle[Any]], steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The steps of an attempt, of one save or of several at once, in a span of their own."""
-        try:
-            attempt = _Attempt(self, saves)
-        except Exception:
-            logger.exception("an attempt of %s could not be told of; it goes on", saves[0])
-            return (yield from steps)
-        try:
-            result = yield from steps
-        except GeneratorExit:
-            attempt.ends("GeneratorExit", here=False)  # its loop is gone, and with it the context
-            raise
-        except BaseException as error:
-            attempt.ends(type(error).__qualname__)  # not its text, which may hold what was sent
-            raise
-        attempt.ends()
-        return result
+    def begins(self, saves: Sequence[Handle[Any]]) -> _Attempt:
+        """An attempt begins, of one save or of several at once; its span is the current one until it ends."""
+        return _Attempt(self, saves)
+
+    def ends(self, begun: _Attempt, error: str | None, *, here: bool) -> None:
+        """That attempt is over."""
+        begun.ends(error, here=here)
 
     # Metrics
 
@@ -247,6 +234,7 @@ def instrument(
         raise InvalidOption("saves are told of already: call telemetry.uninstrument() first")
     made = Telemetry(tracer_provider, meter_provider)
     made.connect()
+    _observing.add(made)
     active = made
     return made
 
@@ -256,6 +244,7 @@ def uninstrument() -> None:
     global active
     made, active = active, None
     if made is not None:
+        _observing.remove(made)
         made.disconnect()
 
 

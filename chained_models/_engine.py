@@ -58,6 +58,10 @@ class Engine(Ends):
             lane.watch(self._lane_resumed)
         return state
 
+    def lane_states(self) -> list[LaneState[Chain]]:
+        """Under the lock: this engine's use of all its lanes."""
+        return list(self._lanes.values())
+
     # Carrying out
 
     def run(self, effects: list[Effect]) -> None:

@@ -235,6 +235,23 @@ class Dispatcher:
             counted[save.destination] = (depth + 1, min(known, default=None))
         return [(destination, *facts) for destination, facts in counted.items()]
 
+    def lanes(self) -> list[dict[str, Any]]:
+        """Every lane that is in use: a number for it, and what it is at, all of one moment."""
+        with self._engine.deciding:
+            return [state.seen() for state in self._engine.lane_states()]
+
+    def set_batch(self, number: int, size: int) -> None:
+        """Change `max_batch` of the lane of that number.
+
+        Raises:
+            InvalidOption: There is none.
+        """
+        with self._engine.deciding:
+            lane = next((state.lane for state in self._engine.lane_states() if id(state.lane) == number), None)
+        if lane is None:
+            raise InvalidOption("there is no such lane any more")
+        lane.max_batch = size
+
     # Ending
 
     def flush(self, timeout: float | None = None) -> None:

@@ -66,6 +66,7 @@ def test_the_installed_package_knows_itself() -> None:
         "asyncio",
         "cli",
         "otel",
+        "inspector",
         "all",
         "dev",
     }

@@ -1,16 +1,19 @@
-"""The command line: ``chained-models demo``, ``chained-models doctor``; also as ``python -m chained_models``."""
+"""The command line: ``chained-models demo``, ``doctor``, ``inspect``; also as ``python -m chained_models``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from .demo.run import run
-from .doctor import diagnosis, lines
-from .exceptions import MissingExtra
+from .doctor import diagnosis
+from .doctor import lines as said
+from .exceptions import InvalidOption, MissingExtra
+from .inspector._attached import LEGEND, Attached, lines, shown
 
 __all__ = ["main"]
 
@@ -23,14 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 if all is well (the demo showed what it is to show, the doctor found that all classes can be saved), 1 if
-        not, 2 if it could not be run, 130 if it was stopped.
+        not (also if no inspector answers), 2 if it could not be run, 130 if it was stopped.
     """
     options = _parser().parse_args(arguments)
     try:
-        return _demo(options) if options.command == "demo" else _doctor(options)
-    except MissingExtra as error:
+        return {"demo": _demo, "doctor": _doctor, "inspect": _inspect}[options.command](options)
+    except (MissingExtra, InvalidOption) as error:
         print(f"chained-models: {error}", file=sys.stderr)
         return 2
+    except ConnectionError as error:
+        print(f"chained-models: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -50,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("classes", nargs="*", metavar="package.module:Class", help="model classes to look at")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    inspect = commands.add_parser("inspect", help="watch the chains of a program in which an inspector runs")
+    inspect.add_argument("url", help="the address that the inspector printed, in quotes")
+    inspect.add_argument("--once", action="store_true", help="show what there is, and end")
+    inspect.add_argument("--json", action="store_true", help="for programs: one object to a line, for each change")
     return parser
 
 
@@ -61,8 +71,42 @@ def _demo(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the classes are the user's own
     facts, well = diagnosis(options.classes)
-    print(json.dumps(facts, indent=2) if options.json else "\n".join(lines(facts)))
+    print(json.dumps(facts, indent=2) if options.json else "\n".join(said(facts)))
     return 0 if well else 1
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    states = Attached(options.url).states(once=options.once)
+    if options.json:
+        for state in states:
+            print(json.dumps(state), flush=True)
+        return 0
+    chains: dict[int, dict[str, Any]] = {}
+    if options.once or not sys.stdout.isatty():
+        for state in states:
+            shown(chains, state)
+            for line in lines(chains, state["lanes"]):
+                print("  ".join(part for part in line if part))
+        return 0
+    return _watch(states, chains)
+
+
+def _watch(states: Iterator[dict[str, Any]], chains: dict[int, dict[str, Any]]) -> int:
+    """In a terminal, one table that changes in its place."""
+    try:
+        from rich.live import Live
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError as error:
+        raise MissingExtra("rich", "cli") from error
+    with Live(refresh_per_second=5) as live:
+        for state in states:
+            shown(chains, state)
+            table = Table("chain", "saves", "", caption=LEGEND)
+            for line in lines(chains, state["lanes"], most=max(5, live.console.height - 8)):
+                table.add_row(*map(Text, line))  # as text: what a program calls its things is no markup
+            live.update(table)
+    return 0
 
 
 def _count(text: str) -> int:

@@ -66,7 +66,7 @@ class _Routes:
     async def page(self, request: Request) -> Response:
         """The page and what belongs to it: the same for everybody."""
         name = request.url.path.rpartition("/")[2] or "index.html"
-        content = files(__package__).joinpath("static", name).read_bytes()
+        content = files("chained_models.inspector").joinpath("static", name).read_bytes()
         return Response(content, headers={"content-type": _TYPES[name.rpartition(".")[2]]})
 
     async def state(self, request: Request) -> Response:

@@ -16,9 +16,11 @@ import pytest
 import requests
 
 from chained_models import ChainedSaveMixin, Dispatcher, InvalidOption, Outcome, Rejected, inspector
+from chained_models.__main__ import main
 from chained_models.backends.memory import MemoryBackend
 from chained_models.inspector import _history
 from chained_models.inspector._application import application
+from chained_models.inspector._attached import Attached, lines, shown
 from chained_models.inspector._history import History
 from chained_models.inspector._timeline import chrome_trace
 from chained_models.inspector._view import View, text
@@ -539,3 +541,45 @@ def test_a_closed_dispatcher() -> None:
         address, _, token = serving.url.partition("/#token=")
         dispatcher.close()
         assert requests.get(f"{address}/state", headers={"X-Chained-Token": token}, timeout=5).status_code == 200
+
+
+# In a terminal
+
+
+def test_in_a_terminal(chained: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    """`chained-models inspect` shows a line for each lane and chain, and for programs the state as JSON."""
+    with inspector.serve(chained.dispatcher, quiet=True) as serving:
+        order = Order(1)
+        chained.backend.fail(Rejected("no"), times=1)
+        order.save(), order.save()
+        assert main(["inspect", serving.url, "--once"]) == 0
+        assert capsys.readouterr().out == "lane 1  0 of 8 in flight\nOrder 1  x+  done\n"
+        assert main(["inspect", serving.url, "--once", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["chains"][0]["title"] == "Order 1"
+        stolen = serving.url.replace("token=", "token=not-")
+        assert main(["inspect", stolen, "--once"]) == 2
+        assert "the token is missing, or wrong" in capsys.readouterr().err
+
+
+def test_it_follows_until_the_inspector_ends(chained: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without `--once` what changes is told as it does; the end of the inspector is the end of it."""
+    serving = inspector.serve(chained.dispatcher, quiet=True)
+    states = Attached(serving.url).states()
+    chains: dict[int, Any] = {}
+    shown(chains, next(states))
+    assert not chains
+    Order(1).save()
+    shown(chains, next(states))
+    assert [line[:2] for line in lines(chains, [])] == [("Order 1", "+")]
+    serving.close()
+    assert list(states) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [("http://127.0.0.1:1/#token=x", 1), ("http://127.0.0.1:1/", 2), ("ftp://localhost/#token=x", 2), ("nonsense", 2)],
+)
+def test_nobody_there(url: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address at which nobody answers, or that is none, is told as one line."""
+    assert main(["inspect", url, "--once"]) == status
+    assert capsys.readouterr().err.startswith("chained-models: ")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..dispatcher import Dispatcher
 
 if TYPE_CHECKING:
-    from ._guard import Application
+    from ._guard import Guard
     from ._serving import Serving
 
 __all__ = ["app", "serve"]
@@ -30,10 +30,12 @@ def app(
     hosts: Collection[str] = ("localhost", "127.0.0.1", "::1"),
     values: bool = False,
     readonly: bool = False,
-) -> Application:
+) -> Guard:
     """An ASGI application, to be mounted in one of yours: ``main.mount("/saves", inspector.app(dispatcher, token=...))``.
 
     The page is then at ``/saves/#token=...``. Whoever has the token can look, and press the buttons; guard it as you guard the rest.
+
+    It keeps the latest saves, and so their models, until its `close()` is called.
 
     Args:
         dispatcher: Whose saves are shown, from now on.

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
-from ._guard import Application, Guard
+from ._guard import Guard
 from ._history import History
 from ._timeline import chrome_trace
 from ._view import View
@@ -39,7 +39,7 @@ LONGEST_BODY = 4_096
 _TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 
 
-def application(history: History, *, token: str, hosts: Collection[str], values: bool, readonly: bool) -> Application:
+def application(history: History, *, token: str, hosts: Collection[str], values: bool, readonly: bool) -> Guard:
     """The routes, behind their guard."""
     routes = _Routes(View(history, values=values, readonly=readonly))
     app = Starlette(
@@ -55,7 +55,7 @@ def application(history: History, *, token: str, hosts: Collection[str], values:
             Route("/do", routes.do, methods=["POST"]),
         ]
     )
-    return Guard(app, token, hosts)
+    return Guard(app, token, hosts, history.close)
 
 
 class _Routes:

@@ -52,10 +52,12 @@ class Guard:
         app: The application behind it.
         token: What a request must carry.
         hosts: The names by which it may be reached, without ports.
+        close: Ends what is behind it: nothing is noted any more, and nothing kept.
     """
 
-    def __init__(self, app: Application, token: str, hosts: Collection[str]) -> None:
+    def __init__(self, app: Application, token: str, hosts: Collection[str], close: Callable[[], None]) -> None:
         self._app = app
+        self.close = close
         self._token = token.encode()
         self._hosts = frozenset(host.lower() for host in hosts)
 

@@ -119,7 +119,8 @@ class History:
         self.latencies: deque[tuple[float, float]] = deque(maxlen=2_000)
         """When an attempt ended, and how many seconds it took."""
         self._closed = False
-        self._disconnect = [events.on(name, self._told) for name in EVENT_NAMES]  # type: ignore[arg-type]
+        # All but the start of an attempt, of which it is told as an observer, and at once.
+        self._disconnect = [events.on(name, self._told) for name in EVENT_NAMES if name != "request"]  # type: ignore[arg-type]
         _observing.add(self)
         for chain in dispatcher:
             for save in dispatcher.pending(chain._key):

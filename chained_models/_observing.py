@@ -21,7 +21,7 @@ class Observer(Protocol):
     """Is told of saves. What it raises is logged, and stops nothing."""
 
     def accepted(self, save: Handle[Any]) -> None:
-        """A save was asked for, in this thread and context; it has not started."""
+        """A save was asked for, in this thread and context; no attempt of it runs yet."""
         ...
 
     def begins(self, saves: Sequence[Handle[Any]]) -> Any:

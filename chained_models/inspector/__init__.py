@@ -57,13 +57,20 @@ def app(
 
 
 def serve(
-    dispatcher: Dispatcher, *, port: int = 0, values: bool = False, readonly: bool = False, quiet: bool = False
+    dispatcher: Dispatcher,
+    *,
+    port: int = 0,
+    token: str | None = None,
+    values: bool = False,
+    readonly: bool = False,
+    quiet: bool = False,
 ) -> Serving:
     """Show the saves of a dispatcher on a page of its own, served by a thread, on this machine only.
 
     Args:
         dispatcher: Whose saves are shown, from now on.
         port: Where it listens; 0 for a free one.
+        token: What a request must carry; None for a random one.
         values: Whether values of attributes are shown, or their names only.
         readonly: Whether the buttons are off.
         quiet: Do not print the address.
@@ -77,7 +84,7 @@ def serve(
     """
     from ._serving import Serving
 
-    serving = Serving(dispatcher, port=port, values=values, readonly=readonly)
+    serving = Serving(dispatcher, port=port, token=token, values=values, readonly=readonly)
     if not quiet:
         print(f"chained_models inspector: {serving.url}")  # noqa: T201 - its reader is at the terminal
     return serving

@@ -214,10 +214,14 @@ class History:
         self._numbers += 1
         return self._numbers
 
-    def touch(self, row: Row) -> None:
-        """What is shown of that chain has changed, and no event tells of it: it was paused, say."""
+    def touch(self, row: Row | None = None) -> None:
+        """What is shown of that chain, or of the lanes, has changed, and no event tells of it: it was paused, say."""
         with self._changed:
-            self._touch(row)
+            if row is not None:
+                self._touch(row)
+            else:
+                self.revision += 1
+                self._changed.notify_all()
 
     def _touch(self, row: Row) -> None:
         self.revision += 1

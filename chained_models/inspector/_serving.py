@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
@@ -28,13 +29,15 @@ class Serving:
         port: The port.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, port: int, values: bool, readonly: bool) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, port: int, token: str | None, values: bool, readonly: bool) -> None:
         try:
             import uvicorn
         except ImportError as error:
             raise MissingExtra("uvicorn", "inspector") from error
-        token = secrets.token_urlsafe(32)
+        token = secrets.token_urlsafe(32) if token is None else token
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if os.name == "posix":  # where it only means that one who has just gone need not be waited for
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((LOOPBACK[1], port))
         except (OSError, OverflowError) as error:

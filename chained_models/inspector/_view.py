@@ -177,6 +177,7 @@ class View:
                     raise InvalidOption("this save cannot be cancelled any more")
             case "batch", {"lane": int(number), "size": int(size)} if not isinstance(size, bool) and size > 0:
                 self.history.dispatcher.set_batch(number, size)
+                self.history.touch()
             case command, {"chain": int(number)} if command in _COMMANDS:
                 row = self.history.row(number)
                 if row is None:

@@ -10,6 +10,7 @@ const COMMANDS = [["pause", "Pause"], ["resume", "Resume"], ["clear", "Clear"], 
 const at = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
 const chains = new Map();   // id -> chain
+const laneElements = new Map();
 const drawn = new Map();    // id -> the row's element, of those that are drawn
 let order = [];             // ids of the chains that are shown
 let last = "";              // the id of the latest event
@@ -195,26 +196,24 @@ function fill(element, chain) {
 }
 
 function drawLanes() {
+  const recent = latencies.filter(([end]) => end > now - 5).length / 5;
   const parts = lanes.map((lane, index) => {
-    const recent = latencies.filter(([end]) => end > now - 5).length / 5;
+    const element = laneElements.get(lane.id) || laneElement(lane.id);
+    laneElements.set(lane.id, element);
     const words = [
       `${lane.in_flight} of ${lane.max_in_flight} in flight`, `${lane.ready} ready`, `${lane.long} long`,
       lane.congested ? "congested" : "not congested", ...(lane.paused ? ["paused"] : []), ...(lane.signing_in ? ["signing in"] : []),
       ...(lane.given_up ? [`${lane.given_up} given up, still running`] : []), `${recent.toFixed(1)} attempts a second`,
     ];
-    const line = make("p", `Lane ${index + 1}: ${words.join(", ")}`, { class: "lane", "data-lane": lane.id });
-    if (!readonly) {
-      for (const size of [1, 4, 100]) {
-        const button = make("button", `Batch ${size}`, { type: "button", "aria-pressed": String(lane.max_batch === size) });
-        button.addEventListener("click", () => command("batch", { lane: lane.id, size }));
-        line.append(" ", button);
-      }
+    const text = `Lane ${index + 1}: ${words.join(", ")}`;
+    if (element.firstChild.textContent !== text) element.firstChild.textContent = text;
+    for (const button of element.querySelectorAll("button")) {
+      button.hidden = readonly;
+      button.setAttribute("aria-pressed", String(lane.max_batch === Number(button.dataset.size)));
     }
-    return line;
+    return element;
   });
-  const text = JSON.stringify([lanes, Math.floor(now)]);
-  if (at("lanes").shown !== text && !at("lanes").contains(document.activeElement)) {
-    at("lanes").shown = text;
+  if (parts.length !== at("lanes").children.length || parts.some((part, index) => part !== at("lanes").children[index])) {
     at("lanes").replaceChildren(...parts);
   }
   const highest = Math.max(0.001, ...latencies.map(([, seconds]) => seconds));
@@ -223,6 +222,17 @@ function drawLanes() {
   line.setAttribute("points", points.join(" "));
   at("latency").replaceChildren(line);
   at("latency").setAttribute("aria-label", `Seconds of the latest attempts, up to ${highest.toFixed(3)}`);
+}
+
+function laneElement(id) {
+  const element = make("p", undefined, { class: "lane", "data-lane": id });
+  element.append(make("span", ""));
+  for (const size of [1, 4, 100]) {
+    const button = make("button", `Batch ${size}`, { type: "button", "data-size": size });
+    button.addEventListener("click", () => command("batch", { lane: id, size }));
+    element.append(" ", button);
+  }
+  return element;
 }
 
 // One save

@@ -1,7 +1,7 @@
-"""Observers: who is told of every save of the process as it is asked for and attempted; telemetry and the inspector are.
+"""Observers: who is told of every save of the process, from the call to its end; telemetry and the inspector are.
 
-What becomes of saves afterwards is told by events. These two moments are not: at the first, the caller's context is the present one,
-and at the second that of the attempt; and without an observer neither may cost anything.
+They hear of all events, and of two moments that are none: the call, in the caller's context, and the attempt, in its own. And they are
+nobody who listens: a failed save that only observers have seen is logged like one that nobody has. Without one, nothing is done.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 from ._future import Handle
+from .events import SaveEvent
 
-__all__ = ["Observer", "accepted", "add", "around", "observers", "remove"]
+__all__ = ["Observer", "accepted", "add", "around", "observers", "remove", "told"]
 
 logger = logging.getLogger("chained_models")
 
@@ -38,9 +39,18 @@ class Observer(Protocol):
         """
         ...
 
+    def told(self, event: SaveEvent) -> None:
+        """Something has happened to a save. In whatever thread it has, and before receivers are called."""
+        ...
+
 
 observers: tuple[Observer, ...] = ()
 """Asked at each save whether there is one; replaced, never changed in place."""
+
+
+def _log(error: Exception, text: str, *about: Any) -> None:
+    error.__context__ = None  # most likely the failure of the save, whose text may hold what was sent
+    logger.error(text, *about, exc_info=error)
 
 
 def add(observer: Observer) -> None:
@@ -60,8 +70,17 @@ def accepted(save: Handle[Any]) -> None:
     for observer in observers:
         try:
             observer.accepted(save)
-        except Exception:
-            logger.exception("%s could not be told of; it goes on", save)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            _log(error, "%s could not be told of; it goes on", save)
+
+
+def told(event: SaveEvent) -> None:
+    """Tell all observers."""
+    for observer in observers:
+        try:
+            observer.told(event)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            _log(error, "%s: %s could not be told of; it goes on", event.save, event.name)
 
 
 def around(saves: Sequence[Handle[Any]], steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -76,8 +95,8 @@ def _told(
 ) -> Generator[Any, Any, Any]:
     try:
         begun = observer.begins(saves)
-    except Exception:
-        logger.exception("an attempt of %s could not be told of; it goes on", saves[0])
+    except Exception as failure:  # noqa: BLE001 - it is logged
+        _log(failure, "an attempt of %s could not be told of; it goes on", saves[0])
         return (yield from steps)
     error: str | None = None
     here = True
@@ -92,5 +111,5 @@ def _told(
     finally:
         try:
             observer.ends(begun, error, here=here)
-        except Exception:
-            logger.exception("the end of an attempt of %s could not be told of; it goes on", saves[0])
+        except Exception as failure:  # noqa: BLE001 - it is logged
+            _log(failure, "the end of an attempt of %s could not be told of; it goes on", saves[0])

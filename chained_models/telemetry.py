@@ -18,14 +18,13 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from . import _observing, events
+from . import _observing
 from ._future import Handle
 from .exceptions import InvalidOption, MissingExtra
-from .policies import Outcome
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -39,7 +38,8 @@ logger = logging.getLogger("chained_models")
 
 SYSTEM = "chained_models"
 
-_OUTCOMES = {"sync": Outcome.SAVED, "error": Outcome.FAILED, "abandoned": Outcome.ABANDONED}
+_ENDS = frozenset({"sync", "error", "abandoned", "superseded", "cancelled"})
+_CONGESTION = {"congested": 1, "recovered": -1}
 
 
 class Trace(NamedTuple):
@@ -144,21 +144,11 @@ class Telemetry:
         meter.create_observable_gauge(
             "chained_models.chain.age", [self._ages], unit="s", description="How long the oldest save has waited."
         )
-        self._connected: list[Callable[[], None]] = []
         self._live = True
 
-    def connect(self) -> None:
-        """Hear of the ends of saves, and of congestion."""
-        for name in (*_OUTCOMES, "superseded", "cancelled"):
-            self._connected.append(events.on(name, self._settled))  # type: ignore[arg-type]
-        self._connected.append(events.on("congested", lambda event: self._congestion(event, 1)))
-        self._connected.append(events.on("recovered", lambda event: self._congestion(event, -1)))
-
-    def disconnect(self) -> None:
-        """Hear of nothing any more, and report nothing."""
+    def end(self) -> None:
+        """Report nothing any more."""
         self._live = False
-        for disconnect in self._connected:
-            disconnect()
 
     # Spans
 
@@ -184,13 +174,12 @@ class Telemetry:
 
     # Metrics
 
-    def _settled(self, event: SaveEvent) -> None:
-        outcome = event.save.outcome
-        if outcome is not None:
+    def told(self, event: SaveEvent) -> None:
+        """Something has happened to a save: it has ended, or its lane is congested, or is so no more."""
+        if event.name in _ENDS and (outcome := event.save.outcome) is not None:
             self._ended.add(1, {**_about(event.save), "chained_models.outcome": outcome.value})
-
-    def _congestion(self, event: SaveEvent, change: int) -> None:
-        self._congested.add(change, {"messaging.system": SYSTEM})
+        elif event.name in _CONGESTION:
+            self._congested.add(_CONGESTION[event.name], {"messaging.system": SYSTEM})
 
     def _depths(self, options: CallbackOptions) -> Iterator[Observation]:
         for destination, depth, _ in self._counted():
@@ -233,7 +222,6 @@ def instrument(
     if active is not None:
         raise InvalidOption("saves are told of already: call telemetry.uninstrument() first")
     made = Telemetry(tracer_provider, meter_provider)
-    made.connect()
     _observing.add(made)
     active = made
     return made
@@ -245,7 +233,7 @@ def uninstrument() -> None:
     made, active = active, None
     if made is not None:
         _observing.remove(made)
-        made.disconnect()
+        made.end()
 
 
 def _named(destination: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the inspector knows: the latest saves of each chain, and what became of them.
 
-It is told as an observer and by events, in whatever thread these come, and notes only what happened and when. What is shown of a save is
+It is told as an observer, in whatever thread that comes, and notes only what happened and when. What is shown of a save is
 read from its handle when somebody looks. So it never asks for the dispatcher's lock while a save moves.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import _observing, events
+from .. import _observing
 from .._future import Handle
 from .._record import Record
 from ..dispatcher import Dispatcher
-from ..events import EVENT_NAMES, SaveEvent
+from ..events import SaveEvent
 
 __all__ = ["Attempt", "Box", "History", "Row"]
 
@@ -119,8 +119,6 @@ class History:
         self.latencies: deque[tuple[float, float]] = deque(maxlen=2_000)
         """When an attempt ended, and how many seconds it took."""
         self._closed = False
-        # All but the start of an attempt, of which it is told as an observer, and at once.
-        self._disconnect = [events.on(name, self._told) for name in EVENT_NAMES if name != "request"]  # type: ignore[arg-type]
         _observing.add(self)
         for chain in dispatcher:
             for save in dispatcher.pending(chain._key):
@@ -129,8 +127,6 @@ class History:
     def close(self) -> None:
         """Note nothing any more, and let go of everything; whoever waits for a change is woken."""
         _observing.remove(self)
-        for disconnect in self._disconnect:
-            disconnect()
         with self._changed:
             self._closed = True
             self._rows.clear()
@@ -176,7 +172,8 @@ class History:
             if begun:
                 self.latencies.append((now, now - begun[0][1].begun))
 
-    def _told(self, event: SaveEvent) -> None:
+    def told(self, event: SaveEvent) -> None:
+        """Something has happened to a save."""
         save = event.save
         if save._host is not self.dispatcher:
             return

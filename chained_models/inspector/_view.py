@@ -9,6 +9,7 @@ from typing import Any
 from .._future import Handle
 from .._record import Record
 from .._snapshot import MISSING, same
+from ..calls import CallChain
 from ..chain import Chain
 from ..exceptions import ChainedModelsError, InvalidOption
 from ..handle import SaveHandle
@@ -60,7 +61,7 @@ class View:
         }
 
     def _row(self, row: Row) -> dict[str, Any]:
-        chain = Chain(self.history.dispatcher, row.key)
+        chain = self._chain(row)
         halted = chain.halted
         boxes = list(row.boxes)
         return {
@@ -72,6 +73,9 @@ class View:
             "dropped": row.dropped,
             "boxes": [self._box(box) for box in boxes],
         }
+
+    def _chain(self, row: Row) -> Chain:
+        return row.key if isinstance(row.key, Chain) else Chain(self.history.dispatcher, row.key)
 
     @staticmethod
     def _box(box: Box) -> dict[str, Any]:
@@ -178,6 +182,12 @@ class View:
             case "batch", {"lane": int(number), "size": int(size)} if not isinstance(size, bool) and size > 0:
                 self.history.dispatcher.set_batch(number, size)
                 self.history.touch()
+            case "batch", {"chain": int(number), "size": int(size)} if not isinstance(size, bool):
+                row = self.history.row(number)
+                if row is None or not isinstance(row.key, CallChain):
+                    raise InvalidOption("only a CallChain has a batch of its own; else it is that of the lane")
+                row.key.update(batch=size)
+                self.history.touch(row)
             case command, {"chain": int(number)} if command in _COMMANDS:
                 row = self.history.row(number)
                 if row is None:
@@ -203,7 +213,7 @@ class View:
         if command == "pause":  # also a chain with nothing in it, of which its last save knows the lane
             dispatcher.pause(row.current_key, row.boxes[-1].save.port.lane)
         else:
-            getattr(Chain(dispatcher, row.key), command)()
+            getattr(self._chain(row), command)()
         self.history.touch(row)
 
 
@@ -214,6 +224,8 @@ def _secrets(save: Handle[Any]) -> Collection[str]:
 
 def _title(row: Row) -> str:
     key = row.current_key
+    if isinstance(key, CallChain):
+        return text(row.boxes[-1].save.destination, plain=True)
     return text(
         key if isinstance(key, Record) else key[1] if isinstance(key, tuple) and len(key) == 2 else key, plain=True
     )

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import requests
 
-from chained_models import ChainedSaveMixin, Dispatcher, InvalidOption, Outcome, Rejected, inspector
+from chained_models import CallChain, ChainedSaveMixin, Dispatcher, InvalidOption, Outcome, Rejected, inspector
 from chained_models.__main__ import main
 from chained_models.backends.memory import MemoryBackend
 from chained_models.inspector import _history
@@ -258,6 +258,32 @@ def test_read_only(chained: Harness) -> None:
         view.do("pause", {"all": True})
     assert not order.chain.paused
     history.close()
+
+
+def test_calls() -> None:
+    """A CallChain is a row like any other, named after its worker, and its batch can be changed."""
+    done: list[Any] = []
+
+    def work(items: Any) -> None:
+        done.append(items)
+
+    with Dispatcher("inline") as dispatcher:
+        calls = CallChain(work, dispatcher=dispatcher, batch=2)
+        history = History(dispatcher)
+        view = View(history, values=False, readonly=False)
+        calls.pause()
+        calls.extend([1, 2, 3, 4, 5])
+        (chain,) = view.overview()["chains"]
+        assert chain["title"].endswith("work") and chain["paused"]
+        assert [box["state"] for box in chain["boxes"]] == ["queued"] * 5
+        view.do("batch", {"chain": chain["id"], "size": 4})
+        view.do("resume", {"chain": chain["id"]})
+        assert done == [[1, 2, 3, 4], [5]]
+        Order.bind(MemoryBackend(), resource="orders", dispatcher=dispatcher)
+        Order().save()
+        with pytest.raises(InvalidOption, match="only a CallChain"):
+            view.do("batch", {"chain": view.overview()["chains"][1]["id"], "size": 4})
+        history.close()
 
 
 # The timeline
@@ -523,7 +549,7 @@ def test_a_viewer_does_not_hold_up_the_exit() -> None:
     """A program ends although a page is open."""
     code = """
 import dataclasses, requests
-from chained_models import ChainedSaveMixin, Dispatcher, inspector
+from chained_models import CallChain, ChainedSaveMixin, Dispatcher, inspector
 serving = inspector.serve(Dispatcher("inline"), quiet=True)
 address, _, token = serving.url.partition("/#token=")
 stream = requests.get(f"{address}/events", headers={"X-Chained-Token": token}, stream=True, timeout=5)

@@ -22,16 +22,19 @@ class Watching:
     """Notes what it is told; raises at the moments that it is told to."""
 
     def __init__(self, *raises: str) -> None:
-        self.told: list[Any] = []
+        self.heard: list[Any] = []
         self._raises = raises
 
     def _note(self, name: str, *about: Any) -> None:
-        self.told.append((name, *about))
+        self.heard.append((name, *about))
         if name in self._raises:
             raise RuntimeError("not today")
 
     def accepted(self, save: Any) -> None:
         self._note("accepted", save.seq)
+
+    def told(self, event: Any) -> None:
+        self._note("told", event.name)
 
     def begins(self, saves: Any) -> int:
         self._note("begins", [save.seq for save in saves])
@@ -62,18 +65,24 @@ def test_what_observers_are_told(chained: Harness) -> None:
         _observing.remove(one)
         _observing.remove(other)
     Order(3).save()
-    assert one.told == [
+    assert one.heard == [
         ("accepted", 1),
         ("begins", [1]),
+        ("told", "request"),
         ("ends", None),
+        ("told", "sync"),
+        ("told", "idle"),
         ("accepted", 2),
         ("begins", [2]),
+        ("told", "request"),
         ("ends", "Rejected"),
+        ("told", "error"),
+        ("told", "idle"),
     ]
-    assert other.told == one.told and _observing.observers == ()
+    assert other.heard == one.heard and _observing.observers == ()
 
 
-@pytest.mark.parametrize("moment", ["accepted", "begins", "ends"])
+@pytest.mark.parametrize("moment", ["accepted", "begins", "ends", "told"])
 def test_what_an_observer_raises(chained: Harness, caplog: pytest.LogCaptureFixture, moment: str) -> None:
     """It is logged, once for each time; the save goes on, and so do the other observers."""
     rude, quiet = Watching(moment), Watching()
@@ -85,6 +94,20 @@ def test_what_an_observer_raises(chained: Harness, caplog: pytest.LogCaptureFixt
         _observing.remove(rude)
         _observing.remove(quiet)
     assert handle.outcome is Outcome.SAVED
-    assert [one[0] for one in quiet.told] == ["accepted", "begins", "ends"]
+    assert [one[0] for one in quiet.heard] == ["accepted", "begins", "told", "ends", "told", "told"]
+    assert len(caplog.records) == (3 if moment == "told" else 1)
+    for record in caplog.records:
+        assert record.levelno == logging.ERROR and "told of" in record.message
+
+
+def test_observers_do_not_listen(chained: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    """A failure that only observers have seen is logged: nobody has taken care of it."""
+    watching = Watching()
+    _observing.add(watching)
+    try:
+        chained.backend.fail(Rejected("canary"), times=1)
+        Order(1).save()
+    finally:
+        _observing.remove(watching)
     (record,) = caplog.records
-    assert record.levelno == logging.ERROR and "told of" in record.message
+    assert "nobody listened" in record.message and "canary" not in record.getMessage()

@@ -46,6 +46,7 @@ def application(history: History, *, token: str, hosts: Collection[str], values:
         routes=[
             Route("/", routes.page),
             Route("/app.js", routes.page),
+            Route("/stream.js", routes.page),
             Route("/style.css", routes.page),
             Route("/state", routes.state),
             Route("/events", routes.events),

@@ -26,7 +26,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN = b"x-chained-token"
 """The header that holds the token."""
 
-_OPEN = ("/", "/app.js", "/style.css")
+PAGES = ("/", "/app.js", "/stream.js", "/style.css")
 """What anybody may have who comes by the right name: the empty page, without which there is no token to send."""
 
 _HEADERS = (
@@ -52,11 +52,20 @@ class Guard:
         app: The application behind it.
         token: What a request must carry.
         hosts: The names by which it may be reached, without ports.
+        pages: The paths of the empty page, for which no token is needed.
         close: Ends what is behind it: nothing is noted any more, and nothing kept.
     """
 
-    def __init__(self, app: Application, token: str, hosts: Collection[str], close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        token: str,
+        hosts: Collection[str],
+        close: Callable[[], None],
+        pages: Collection[str] = PAGES,
+    ) -> None:
         self._app = app
+        self._pages = pages
         self.close = close
         self._token = token.encode()
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -94,7 +103,7 @@ class Guard:
             if site not in (b"same-origin", b"none"):
                 return "a page of another site may not ask"
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        if path in _OPEN and scope["method"] in ("GET", "HEAD"):
+        if path in self._pages and scope["method"] in ("GET", "HEAD"):
             return None
         tokens = [value for name, value in headers if name == TOKEN]
         if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._token):

@@ -360,6 +360,7 @@ def app(view: View) -> Any:
 PATHS = [
     "/",
     "/app.js",
+    "/stream.js",
     "/style.css",
     "/state",
     "/events",
@@ -367,7 +368,7 @@ PATHS = [
     "/trace.json",
     "/openapi.json",
     "/do",
-    "/nothing",
+    "/no",
 ]
 
 
@@ -418,10 +419,10 @@ def test_our_own_page(app: Any) -> None:
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + " ", TOKEN.upper(), [TOKEN, TOKEN], "\u017f"])
 def test_without_the_token(app: Any, token: Any) -> None:
     """Everything but the empty page is refused, and nothing is done."""
-    for path in PATHS[3:]:
+    for path in PATHS[4:]:
         status, body = asked(app, path, "POST" if path == "/do" else "GET", x_chained_token=token)
         assert status == 403 and TOKEN.encode() not in body
-    assert all(asked(app, path, x_chained_token=token)[0] == 200 for path in PATHS[:3])
+    assert all(asked(app, path, x_chained_token=token)[0] == 200 for path in PATHS[:4])
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
@@ -480,7 +481,8 @@ def test_nothing_is_markup() -> None:
     """The script of the page never turns text into markup, and neither it nor the page holds anything that CSP would refuse."""
     from importlib.resources import files
 
-    script = files("chained_models.inspector").joinpath("static", "app.js").read_text()
+    static = files("chained_models.inspector").joinpath("static")
+    script = static.joinpath("app.js").read_text() + static.joinpath("stream.js").read_text()
     page = files("chained_models.inspector").joinpath("static", "index.html").read_text()
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
         assert word not in script

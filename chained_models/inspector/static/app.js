@@ -1,19 +1,16 @@
-"use strict";
 // The page of the inspector. Whatever comes from the program is set as text, never as markup.
+
+import { at, call, listen, make, post } from "./stream.js";
 
 const HEIGHT = 44;          // of a row, as in style.css
 const SPARE = 6;            // rows drawn beyond what is seen
-const RETRY = 1000;         // milliseconds until a lost connection is tried again
 const SVG = "http://www.w3.org/2000/svg";
 const COMMANDS = [["pause", "Pause"], ["resume", "Resume"], ["clear", "Clear"], ["retry", "Retry"], ["skip", "Skip"]];
 
-const at = (id) => document.getElementById(id);
-const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
 const chains = new Map();   // id -> chain
 const laneElements = new Map();
 const drawn = new Map();    // id -> the row's element, of those that are drawn
 let order = [];             // ids of the chains that are shown
-let last = "";              // the id of the latest event
 let boot = "";
 let now = 0;
 let readonly = true;
@@ -22,16 +19,9 @@ let lanes = [];
 let shown = null;           // the save that is looked at
 let asked = false;          // whether a drawing is due
 
-function make(tag, text, attributes = {}) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
-
-function say(text, problem = false) {
+function say(text) {
   at("connection").textContent = text;
-  if (problem) tell(problem);
+  if (text === "live") tell("");
 }
 
 function tell(problem) {
@@ -39,22 +29,10 @@ function tell(problem) {
   at("problem").hidden = !problem;
 }
 
-async function call(path, options = {}) {
-  const headers = { "X-Chained-Token": token, ...options.headers };
-  const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
-  if (!response.ok) {
-    const text = await response.text();
-    let problem = text;
-    try { problem = JSON.parse(text).problem; } catch { /* it is plain text */ }
-    throw new Error(problem || response.statusText);
-  }
-  return response;
-}
-
 async function command(name, what) {
   try {
     tell("");
-    await call("do", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ command: name, ...what }) });
+    await post("do", { command: name, ...what });
   } catch (error) {
     tell(error.message);
   }
@@ -62,47 +40,11 @@ async function command(name, what) {
 
 // What comes from the program
 
-async function listen() {
-  for (;;) {
-    try {
-      const response = await call("events", last ? { headers: { "Last-Event-ID": last } } : {});
-      say("live");
-      tell("");
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let buffer = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        buffer += value;
-        let end;
-        while ((end = buffer.indexOf("\n\n")) >= 0) {
-          take(buffer.slice(0, end));
-          buffer = buffer.slice(end + 2);
-        }
-      }
-      say("the program has ended, or its server; trying again");
-    } catch (error) {
-      say(`not connected (${error.message}); trying again`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, RETRY));
-  }
-}
-
-function take(event) {
-  let id = "", data = "", name = "message";
-  for (const line of event.split("\n")) {
-    if (line.startsWith("id: ")) id = line.slice(4);
-    else if (line.startsWith("data: ")) data += line.slice(6);
-    else if (line.startsWith("event: ")) name = line.slice(7);
-  }
-  if (name === "end") { say("the inspector was closed"); return; }
-  if (!data) return;
-  const state = JSON.parse(data);
+function take(state) {
   if (state.boot !== boot) {
     boot = state.boot;
     chains.clear();
   }
-  last = id;
   now = state.now;
   readonly = state.readonly;
   latencies = state.latencies;
@@ -388,4 +330,4 @@ at("trace").addEventListener("click", async () => {
   try { keep("chained-models-trace.json", await (await call("trace.json")).blob()); } catch (error) { tell(error.message); }
 });
 new ResizeObserver(draw).observe(at("scroll"));
-listen();
+listen("events", take, say);

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .demo.run import run
+from .demo.web import page
 from .doctor import diagnosis
 from .doctor import lines as said
 from .exceptions import InvalidOption, MissingExtra
@@ -51,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--saves", type=_count, default=10, metavar="N", help="saves of each basket, default: %(default)s"
     )
+    demo.add_argument("--web", action="store_true", help="a page to play with, until Ctrl-C, instead")
+    demo.add_argument("--port", type=int, default=0, help="of the page; default: a free one")
     doctor = commands.add_parser(
         "doctor", help="what is installed, and what saving a model class would do; nothing is sent"
     )
@@ -64,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    if options.web:
+        with page(port=options.port, seed=options.seed) as shown_there:
+            print(f"chained_models demo: {shown_there.url}", flush=True)
+            threading.Event().wait()
     held = run(seed=options.seed, baskets=options.baskets, saves=options.saves, plain=options.plain)
     return 0 if held else 1
 

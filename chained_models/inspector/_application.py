@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from importlib.resources import files
 from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
-from ._guard import Guard
+from ._guard import PAGES, Application, Guard
 from ._history import History
 from ._timeline import chrome_trace
 from ._view import View
@@ -39,8 +39,17 @@ LONGEST_BODY = 4_096
 _TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 
 
-def application(history: History, *, token: str, hosts: Collection[str], values: bool, readonly: bool) -> Guard:
-    """The routes, behind their guard."""
+def application(
+    history: History,
+    *,
+    token: str,
+    hosts: Collection[str],
+    values: bool,
+    readonly: bool,
+    around: Callable[[Application], Application] | None = None,
+    pages: Collection[str] = PAGES,
+) -> Guard:
+    """The routes, behind their guard; `around` puts others in front of them, behind the same guard."""
     routes = _Routes(View(history, values=values, readonly=readonly))
     app = Starlette(
         routes=[
@@ -56,7 +65,7 @@ def application(history: History, *, token: str, hosts: Collection[str], values:
             Route("/do", routes.do, methods=["POST"]),
         ]
     )
-    return Guard(app, token, hosts, history.close)
+    return Guard(app if around is None else around(app), token, hosts, history.close, pages)
 
 
 class _Routes:

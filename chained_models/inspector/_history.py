@@ -16,6 +16,7 @@ from typing import Any
 from .. import _observing
 from .._future import Handle
 from .._record import Record
+from ..calls import CallChain
 from ..dispatcher import Dispatcher
 from ..events import SaveEvent
 
@@ -139,6 +140,11 @@ class History:
     def closed(self) -> bool:
         """Whether nothing is noted any more."""
         return self._closed
+
+    def show(self, chain: CallChain) -> None:
+        """Show that chain from now on, also while nothing has been on it."""
+        with self._changed:
+            self._touch(self._row(chain))
 
     # What is told
 

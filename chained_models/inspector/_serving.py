@@ -6,13 +6,14 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
 from ..dispatcher import Dispatcher
 from ..exceptions import InvalidOption, MissingExtra
 from ._application import application
-from ._guard import LOOPBACK
+from ._guard import LOOPBACK, PAGES, Application
 from ._history import History
 
 __all__ = ["Serving"]
@@ -27,9 +28,20 @@ class Serving:
     Attributes:
         url: The address of the page, with its token: whoever has it can look, and press buttons.
         port: The port.
+        history: What it has noted.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, port: int, token: str | None, values: bool, readonly: bool) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        port: int = 0,
+        token: str | None = None,
+        values: bool = False,
+        readonly: bool = False,
+        around: Callable[[Application], Application] | None = None,
+        pages: Collection[str] = PAGES,
+    ) -> None:
         try:
             import uvicorn
         except ImportError as error:
@@ -45,8 +57,16 @@ class Serving:
             raise InvalidOption(f"port={port!r} cannot be had ({error}); leave it out for a free one") from error
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://{LOOPBACK[1]}:{self.port}/#token={token}"
-        self._history = History(dispatcher)
-        app: Any = application(self._history, token=token, hosts=LOOPBACK, values=values, readonly=readonly)
+        self.history = History(dispatcher)
+        app: Any = application(
+            self.history,
+            token=token,
+            hosts=LOOPBACK,
+            values=values,
+            readonly=readonly,
+            around=around,
+            pages=pages,
+        )
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
         )
@@ -70,7 +90,7 @@ class Serving:
 
     def close(self) -> None:
         """End it; pages that are open say so. May be called again."""
-        self._history.close()
+        self.history.close()
         self._server.should_exit = True
         self._thread.join(END_WITHIN)
         self._socket.close()

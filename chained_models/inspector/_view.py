@@ -210,7 +210,7 @@ class View:
 
     def _do_to(self, row: Row, command: str) -> None:
         dispatcher = self.history.dispatcher
-        if command == "pause":  # also a chain with nothing in it, of which its last save knows the lane
+        if command == "pause" and not isinstance(row.key, Chain):  # also if it is empty: its last save knows the lane
             dispatcher.pause(row.current_key, row.boxes[-1].save.port.lane)
         else:
             getattr(self._chain(row), command)()
@@ -225,7 +225,7 @@ def _secrets(save: Handle[Any]) -> Collection[str]:
 def _title(row: Row) -> str:
     key = row.current_key
     if isinstance(key, CallChain):
-        return text(row.boxes[-1].save.destination, plain=True)
+        return text(getattr(key._worker, "__qualname__", "calls"), plain=True)
     return text(
         key if isinstance(key, Record) else key[1] if isinstance(key, tuple) and len(key) == 2 else key, plain=True
     )

@@ -144,7 +144,7 @@ _MODULE_OF = {
 # fmt: off
 _MODULES = (
     "adapters", "backends", "binding", "calls", "chain", "dispatcher", "drivers", "events", "exceptions",
-    "handle", "mixin", "operation", "policies", "process", "protocols", "registry", "testing",
+    "handle", "mixin", "operation", "policies", "process", "protocols", "registry", "telemetry", "testing",
 )
 # fmt: on
 """They are found as attributes of the package also before anybody has imported them."""

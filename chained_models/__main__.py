@@ -1,13 +1,21 @@
-"""The command line: ``chained-models demo``, or ``python -m chained_models demo``."""
+"""The command line: ``chained-models demo``, ``doctor``, ``inspect``; also as ``python -m chained_models``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from .demo.run import run
-from .exceptions import MissingExtra
+from .demo.web import page
+from .doctor import diagnosis
+from .doctor import lines as said
+from .exceptions import InvalidOption, MissingExtra
+from .inspector._attached import LEGEND, Attached, lines, shown
 
 __all__ = ["main"]
 
@@ -19,10 +27,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; None for what the shell gave.
 
     Returns:
-        The exit status: 0 if the demo showed what it is to show, 1 if not, 2 if it could not be run, 130 if it was stopped.
+        The exit status: 0 if all is well (the demo showed what it is to show, the doctor found that all classes can be saved), 1 if
+        not (also if no inspector answers), 2 if it could not be run, 130 if it was stopped.
     """
+    options = _parser().parse_args(arguments)
+    try:
+        return {"demo": _demo, "doctor": _doctor, "inspect": _inspect}[options.command](options)
+    except (MissingExtra, InvalidOption) as error:
+        print(f"chained-models: {error}", file=sys.stderr)
+        return 2
+    except ConnectionError as error:
+        print(f"chained-models: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chained-models", description="Models that save themselves in order.")
-    commands = parser.add_subparsers(metavar="command", required=True)
+    commands = parser.add_subparsers(metavar="command", required=True, dest="command")
     demo = commands.add_parser("demo", help="save the same edits with and without a chain, and count what went wrong")
     demo.add_argument("--seed", type=int, default=1, help="decides about delays and faults (default: %(default)s)")
     demo.add_argument("--plain", action="store_true", help="no colours and no progress bar")
@@ -30,15 +53,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--saves", type=_count, default=10, metavar="N", help="saves of each basket, default: %(default)s"
     )
-    options = parser.parse_args(arguments)
-    try:
-        held = run(seed=options.seed, baskets=options.baskets, saves=options.saves, plain=options.plain)
-    except MissingExtra as error:
-        print(f"chained-models: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    demo.add_argument("--web", action="store_true", help="a page to play with, until Ctrl-C, instead")
+    demo.add_argument("--port", type=int, default=0, help="of the page; default: a free one")
+    doctor = commands.add_parser(
+        "doctor", help="what is installed, and what saving a model class would do; nothing is sent"
+    )
+    doctor.add_argument("classes", nargs="*", metavar="package.module:Class", help="model classes to look at")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    inspect = commands.add_parser("inspect", help="watch the chains of a program in which an inspector runs")
+    inspect.add_argument("url", help="the address that the inspector printed, in quotes")
+    inspect.add_argument("--once", action="store_true", help="show what there is, and end")
+    inspect.add_argument("--json", action="store_true", help="for programs: one object to a line, for each change")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if options.web:
+        with page(port=options.port, seed=options.seed) as shown_there:
+            print(f"chained_models demo: {shown_there.url}", flush=True)
+            threading.Event().wait()
+    held = run(seed=options.seed, baskets=options.baskets, saves=options.saves, plain=options.plain)
     return 0 if held else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the classes are the user's own
+    facts, well = diagnosis(options.classes)
+    print(json.dumps(facts, indent=2) if options.json else "\n".join(said(facts)))
+    return 0 if well else 1
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    states = Attached(options.url).states(once=options.once)
+    if options.json:
+        for state in states:
+            print(json.dumps(state), flush=True)
+        return 0
+    chains: dict[int, dict[str, Any]] = {}
+    if options.once or not sys.stdout.isatty():
+        for state in states:
+            shown(chains, state)
+            for line in lines(chains, state["lanes"]):
+                print("  ".join(part for part in line if part))
+        return 0
+    return _watch(states, chains)
+
+
+def _watch(states: Iterator[dict[str, Any]], chains: dict[int, dict[str, Any]]) -> int:
+    """In a terminal, one table that changes in its place."""
+    try:
+        from rich.live import Live
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError as error:
+        raise MissingExtra("rich", "cli") from error
+    with Live(refresh_per_second=5) as live:
+        for state in states:
+            shown(chains, state)
+            table = Table("chain", "saves", "", caption=LEGEND)
+            for line in lines(chains, state["lanes"], most=max(5, live.console.height - 8)):
+                table.add_row(*map(Text, line))  # as text: what a program calls its things is no markup
+            live.update(table)
+    return 0
 
 
 def _count(text: str) -> int:

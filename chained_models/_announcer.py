@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from . import events
+from . import _observing, events
 from ._delivery import Deliveries, Delivery
 from ._merge import Merged
 from ._weakmap import WeakIdMap
@@ -80,9 +80,10 @@ class Announcer:
 
     def tell(self, name: EventName, save: Handle[Any], **about: Any) -> None:
         """Announce something that nothing waits for, where it wants to be heard."""
-        if not self._receivers(name, save):
+        receivers = self._receivers(name, save)
+        if not (receivers or _observing.observers):
             return
-        if self.here(save):
+        if self.here(save) or not receivers:
             self.emit(name, save, **about)
         else:
             self.deliver(save, lambda: void(self.emit(name, save, **about)))
@@ -106,11 +107,15 @@ class Announcer:
     ) -> bool:
         """Call the receivers of an event, here and now; whether there were any."""
         receivers = self._receivers(name, save)
-        if not receivers:
+        if not (receivers or _observing.observers):
             return False
         taken, kept = ((), ()) if merged is None else (merged.taken, merged.kept)
         lane = save.port.lane.lane if name in _OF_LANES else None
         event = SaveEvent(name, save, save.attempts, error, delay, taken, kept, lane)
+        if _observing.observers:
+            _observing.told(event)
+        if not receivers:
+            return False
         with self:
             save.interrupt = events.notify(receivers, event) or save.interrupt
         return True
@@ -123,11 +128,11 @@ class Announcer:
 
     @staticmethod
     def hears(save: Handle[Any]) -> bool:
-        """Whether there may be receivers of any event of this save; False is certain."""
-        return events.everywhere.any or save.heard
+        """Whether there may be receivers of any event of this save, or observers; False is certain."""
+        return events.everywhere.any or bool(_observing.observers) or save.heard
 
     def _receivers(self, name: EventName, save: Handle[Any]) -> list[Receiver]:
-        if name != "congested" and not self.hears(save):
+        if name != "congested" and not (events.everywhere.any or save.heard):
             return []
         subject = save.subject
         receivers = list(events.everywhere.of(name, subject))

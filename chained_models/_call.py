@@ -82,6 +82,16 @@ class CallHandle(Handle[T]):
         return self.returned
 
     @property
+    def destination(self) -> str:
+        """The name of its worker."""
+        return getattr(self.function, "__qualname__", type(self.function).__qualname__)
+
+    @property
+    def action(self) -> str:
+        """It is called."""
+        return "call"
+
+    @property
     def drivers(self) -> Iterable[Driver]:
         """Of both colours, if both are in its chain."""
         drivers: Iterable[Driver] = self.calls._drivers

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from . import _observing
 from ._announcer import Announcer
 from ._ends import Ends
 from ._flushing import unfinished
@@ -56,6 +57,10 @@ class Engine(Ends):
             state = self._lanes[id(lane)] = LaneState(lane)
             lane.watch(self._lane_resumed)
         return state
+
+    def lane_states(self) -> list[LaneState[Chain]]:
+        """Under the lock: this engine's use of all its lanes."""
+        return list(self._lanes.values())
 
     # Carrying out
 
@@ -157,7 +162,10 @@ class Engine(Ends):
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
                 announce = self._say_request if self.announcer.hears(save) else None
-                answer = yield from save.work.attempt(save, announce)
+                steps = save.work.attempt(save, announce)
+                if _observing.observers:
+                    steps = _observing.around((save, *save.riders), steps)
+                answer = yield from steps
                 is_open = answer is None
         except GeneratorExit:
             raise  # its loop is gone; whoever noticed has settled the save
@@ -180,7 +188,10 @@ class Engine(Ends):
                 current.append(one)
             else:
                 gone.append(Ended(one.save, one.token, None, None))
-        lines = yield from attempt_together(current, self._say_request)
+        steps = attempt_together(current, self._say_request)
+        if _observing.observers and current:
+            steps = _observing.around([one.save for one in current], steps)
+        lines = yield from steps
         ended = [line.ended for line in lines if line.call is None]
         jobs = self._ended(ended, gone)
         jobs += self._after_company([line for line in lines if line.call is not None])

@@ -125,6 +125,8 @@ class Handle(Future[T]):
     waits = 0
     wakes = 0.0
     interrupt: BaseException | None = None
+    trace: Any = None
+    """Where and when it was asked for, if anybody wants to know; see :mod:`chained_models.telemetry`."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -180,6 +182,16 @@ class Handle(Future[T]):
     def value(self) -> T | None:
         """Its result, if it succeeds."""
         return None
+
+    @property
+    def destination(self) -> str:
+        """Where it goes, by name."""
+        return type(self).__name__
+
+    @property
+    def action(self) -> str:
+        """What was asked for, in a word."""
+        return ""
 
     @property
     def thing(self) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
-from . import _attempt
+from . import _attempt, _observing
 from ._announcer import Announcer
 from ._answer import believe
 from ._dependencies import After, final, lost, parents
@@ -101,6 +101,8 @@ class Intake:
                     save, effects = self._saves.enter(save, None, identity, stored=bound.server_given)
         if effects is None:
             return self._submit(model, bound, backend, verb)
+        if _observing.observers:
+            _observing.accepted(save)
         self._engine.run(effects)
         return save
 
@@ -175,6 +177,8 @@ class Intake:
                     if full.overflow is not Overflow.BLOCK:
                         raise
             self._wait_for_room(facts, bound.binding.max_pending, driver)
+        if _observing.observers and accepted is save:
+            _observing.accepted(save)
         self._engine.run(effects)
         if waited_for and accepted is save:
             self.wait_for(save, waited_for)

@@ -327,6 +327,23 @@ class LaneState(Generic[C]):
             self._alone = 0
             self.signals.append(Signal("recovered", save))
 
+    def seen(self) -> dict[str, Any]:
+        """What it is at, as plain data."""
+        lane = self.lane
+        return {
+            "id": id(lane),
+            "in_flight": self._flights(self.slots),
+            "saves_in_flight": len(self.slots),
+            "max_in_flight": lane.max_in_flight,
+            "max_batch": lane.max_batch,
+            "long": self._flights(self._long),
+            "given_up": len(self._stranded),
+            "ready": len(self.ready),
+            "congested": self.congested,
+            "paused": lane.paused,
+            "signing_in": bool(self.renewing),
+        }
+
     @property
     def stopped(self) -> bool:
         """Whether chains are ready, and nothing that runs will make room for them."""

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from . import telemetry
 from ._announcer import Announcer
 from ._call_work import CallWork
 from ._engine import Engine
@@ -73,6 +74,7 @@ class Dispatcher:
         self._post = deliver
         self._start_afresh()
         living.add(self)
+        telemetry.watch(self)
 
     def _start_afresh(self) -> None:
         self._announcer = Announcer(self._post)
@@ -221,6 +223,34 @@ class Dispatcher:
             saves = sum(len(chain.saves) for chain in chains)
             held = [word for word in ("paused", "halted") if any(getattr(chain, word) for chain in chains)]
         return f"<Dispatcher {saves} saves in {len(chains)} chains{', some ' + ' and '.join(held) if held else ''}>"
+
+    def census(self) -> list[tuple[str, int, float | None]]:
+        """Of each resource: its name, how many saves are not settled, and since when the oldest waits, if that is known."""
+        with self._engine.deciding as ledger:
+            saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
+        counted: dict[str, tuple[int, float | None]] = {}
+        for save in saves:
+            depth, since = counted.get(save.destination, (0, None))
+            known = [one for one in (since, None if save.trace is None else save.trace.since) if one is not None]
+            counted[save.destination] = (depth + 1, min(known, default=None))
+        return [(destination, *facts) for destination, facts in counted.items()]
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """Every lane that is in use: a number for it, and what it is at, all of one moment."""
+        with self._engine.deciding:
+            return [state.seen() for state in self._engine.lane_states()]
+
+    def set_batch(self, number: int, size: int) -> None:
+        """Change `max_batch` of the lane of that number.
+
+        Raises:
+            InvalidOption: There is none.
+        """
+        with self._engine.deciding:
+            lane = next((state.lane for state in self._engine.lane_states() if id(state.lane) == number), None)
+        if lane is None:
+            raise InvalidOption("there is no such lane any more")
+        lane.max_batch = size
 
     # Ending
 

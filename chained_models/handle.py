@@ -155,6 +155,17 @@ class SaveHandle(Handle[T]):
         return together
 
     @property
+    def destination(self) -> str:
+        """The resource that its class is bound to."""
+        resource: str = self.binding.resource
+        return resource
+
+    @property
+    def action(self) -> str:
+        """Its verb."""
+        return self.verb.value
+
+    @property
     def line(self) -> Any:
         """The key of the chain that it is in, or that its thing was in last: a save that has landed has let go of its own."""
         return self.record.current().line if self.chain is None else self.chain.key

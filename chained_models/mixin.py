@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .handle import Handle, SaveHandle
 
-__all__ = ["ChainedSaveMixin"]
+__all__ = ["ChainedSaveMixin", "bound_of", "dispatcher_of"]
 
 _RESERVED = ("save", "delete", "refresh", "chain", "bind", "bound")
 _BINDING = "__chained_binding__"
@@ -148,8 +148,8 @@ class ChainedSaveMixin:
         before = cls.__dict__.get(_BINDING)
         _bind(cls, backend, {name: value for name, value in options.items() if value is not None})
         try:
-            bound = _bound_of(cls)
-            _dispatcher_of(bound).check(bound.binding.backend)
+            bound = bound_of(cls)
+            dispatcher_of(bound).check(bound.binding.backend)
         except BaseException:
             type.__setattr__(cls, _BINDING, before) if before is not None else type.__delattr__(cls, _BINDING)
             raise  # what was remembered of the failed one is not believed, for it is for another binding
@@ -160,7 +160,7 @@ class ChainedSaveMixin:
 
         The backend of a save is the one at the `save()` call, whenever it is sent.
         """
-        _dispatcher_of(_bound_of(cls, backend)).check(backend)
+        dispatcher_of(bound_of(cls, backend)).check(backend)
         return rebound(cls, backend)
 
     def save(
@@ -276,7 +276,7 @@ def _binding_of(cls: type) -> Binding:
     return binding
 
 
-def _bound_of(cls: type, backend: Any = None) -> Bound:
+def bound_of(cls: type, backend: Any = None) -> Bound:
     """The class's binding, resolved; remembered per class, for a subclass has other fields."""
     own = cls.__dict__.get(_BINDING)
     kept: tuple[int, Binding | None, Bound] | None = cls.__dict__.get(_BOUND)
@@ -292,16 +292,17 @@ def _bound_of(cls: type, backend: Any = None) -> Bound:
 def _target(cls: type) -> tuple[Bound, Any, Dispatcher]:
     """How objects of the class are saved in this context, to which backend, and by whom."""
     if not redirected():
-        bound = _bound_of(cls)
-        return bound, bound.binding.backend, _dispatcher_of(bound)
+        bound = bound_of(cls)
+        return bound, bound.binding.backend, dispatcher_of(bound)
     backend, rebinding = backend_in_context(cls), everywhere()
-    bound = _bound_of(cls, backend)
+    bound = bound_of(cls, backend)
     if rebinding is not None and rebinding.backend is not None:
         backend = rebinding.backend
-    return bound, bound.binding.backend if backend is None else backend, _dispatcher_of(bound)
+    return bound, bound.binding.backend if backend is None else backend, dispatcher_of(bound)
 
 
-def _dispatcher_of(bound: Bound) -> Dispatcher:
+def dispatcher_of(bound: Bound) -> Dispatcher:
+    """Who carries out the saves of that class, here and now."""
     rebinding = everywhere()
     if rebinding is not None:
         return rebinding.dispatcher

@@ -170,6 +170,8 @@ class Backend(Protocol):
     gain nothing by it; each of those is sent alone, by `execute`, and does not hold up a batch. Asked once for each class
     and backend, at the first save.
 
+    ``describe(method, model, resource)``: what it would send, as one line for people: ``POST https://shop.example/api/baskets``.
+
     ``verify(operation)``, called after an InDoubt create if the backend is neither IDEMPOTENT nor TRANSACTIONAL, says
     whether it was applied: True, or the :class:`~chained_models.Answer` or mapping that the create would have given; False
     (it will never take effect any more, and may be sent again); None if that is not known.

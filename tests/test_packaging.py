@@ -65,6 +65,8 @@ def test_the_installed_package_knows_itself() -> None:
         "sqlalchemy",
         "asyncio",
         "cli",
+        "otel",
+        "inspector",
         "all",
         "dev",
     }

@@ -14,7 +14,7 @@ from ._header import KEY_STYLES, checked_headers, header_value, idempotency_head
 from ._http_status import doubt
 from ._reply import Reply, Unreadable
 from ._rest_answer import as_answer, located, refusal, values
-from ._rest_payload import VERSIONED, Encode, Payload, label, payload
+from ._rest_payload import VERBS, VERSIONED, Encode, Payload, label, payload
 from ._scrub import scrub
 from ._url import Route, checked_base_url, segment
 
@@ -141,6 +141,14 @@ class RestRules:
             InvalidOption: `resource` could never lead to an object of this class.
         """
         Route.of(resource).check(model.identity, model.adapter.fields(model.type))
+
+    def describe(self, method: Method, model: RegisteredModel, resource: str) -> str:
+        """What is sent, as one line for people."""
+        route = Route.of(resource)
+        place = "/".join(f"{{{text}}}" if is_field else text for text, is_field in route.parts)
+        if method is not Method.CREATE:
+            place += f"/{{{next(name for name in model.identity if name not in route.fields)}}}"
+        return f"{VERBS[method]} {self._base_url}/{place}{route.slash}"
 
     def check_identity(self, identity: Any) -> None:
         """Called at the `save()` of an object whose identity is known.

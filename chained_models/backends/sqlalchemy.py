@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from .._lane import Lane
 from ..exceptions import InvalidOption, MissingExtra
 from ..operation import Answer, Guarantee, Method, Operation
+from ..registry import RegisteredModel
 
 try:
     import sqlalchemy
@@ -44,6 +45,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 __all__ = ["AsyncSQLAlchemyBackend", "SQLAlchemyBackend", "key_table"]
+
+
+_STATEMENTS = {
+    Method.CREATE: "INSERT INTO",
+    Method.UPDATE: "UPDATE",
+    Method.PATCH: "UPDATE",
+    Method.DELETE: "DELETE FROM",
+    Method.READ: "SELECT FROM",
+}
 
 
 class _Declared:
@@ -70,6 +80,10 @@ class _Declared:
         return (Guarantee.FENCED if fenced else Guarantee.PLAIN) | (
             Guarantee.TRANSACTIONAL if self._keys is not None else Guarantee.PLAIN
         )
+
+    def describe(self, method: Method, model: RegisteredModel, resource: str) -> str:
+        """What is sent, as one line for people."""
+        return f"{_STATEMENTS[method]} {sqlalchemy.inspect(model.type).persist_selectable}"
 
     def batches(self, model_type: type, method: Method) -> bool:
         """Whether `execute_many` carries them out together with others, as far as the class tells; else one by one."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import threading
 
 import pytest
+import requests
 
 from chained_models.__main__ import main
 from chained_models.demo import chained, run, unchained
@@ -108,3 +110,20 @@ def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.Captur
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
+
+
+def test_the_page_of_the_demo_ends_with_ctrl_c() -> None:
+    """`chained-models demo --web` prints the address of its page, serves it, and ends at Ctrl-C with the status for that."""
+    command = [sys.executable, "-m", "chained_models", "demo", "--web"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        address, _, token = line.removeprefix("chained_models demo: ").strip().partition("/#token=")
+        assert requests.get(f"{address}/", timeout=10).ok
+        headers = {"X-Chained-Token": token}
+        assert requests.post(f"{address}/add", json={"item": 1}, headers=headers, timeout=10).status_code == 204
+        for asked in ({"item": 0}, {"item": "1"}, {"basket": 9}, [], None):
+            assert requests.post(f"{address}/add", json=asked, headers=headers, timeout=10).status_code == 400
+        assert requests.post(f"{address}/add", json={"item": 1}, timeout=10).status_code == 403
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(30), process.stderr.read()) == (130, "")

@@ -1,0 +1,43 @@
+"""All attempts as a trace, in the Chrome trace-event format, which Perfetto and browsers show.
+
+Source: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU (complete events, metadata events).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._history import Attempt, Box, History
+from ._view import text
+
+__all__ = ["chrome_trace"]
+
+_MICROSECONDS = 1e6
+
+
+def chrome_trace(history: History) -> dict[str, Any]:
+    """The trace: a thread for each chain, a complete event for each attempt. One that still runs ends now."""
+    now = history.clock()
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "chained_models"}}
+    ]
+    for row in history:
+        name = {"name": text(row.current_key, plain=True)}
+        events.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": row.number, "args": name})
+        events += [_event(box, one, now) for box in list(row.boxes) for one in list(box.attempts)]
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def _event(box: Box, attempt: Attempt, now: float) -> dict[str, Any]:
+    ended = now if attempt.ended is None else attempt.ended
+    state = "running" if attempt.ended is None else "failed" if attempt.error is not None else "done"
+    return {
+        "ph": "X",
+        "name": f"{box.save.action} {box.save.seq}",
+        "cat": state,
+        "pid": 1,
+        "tid": box.row.number,
+        "ts": round(attempt.begun * _MICROSECONDS),
+        "dur": max(0, round((ended - attempt.begun) * _MICROSECONDS)),
+        "args": {"attempt": attempt.number, "error": attempt.error, "together": attempt.together},
+    }

@@ -1,0 +1,67 @@
+// What the pages of the inspector and of the demo have in common: asking with the token, and hearing of changes.
+
+const RETRY = 1000;  // milliseconds until a lost connection is tried again
+
+export const at = (id) => document.getElementById(id);
+export const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
+
+export function make(tag, text, attributes = {}) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+export async function call(path, options = {}) {
+  const headers = { "X-Chained-Token": token, ...options.headers };
+  const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
+  if (!response.ok) {
+    const text = await response.text();
+    let problem = text;
+    try { problem = JSON.parse(text).problem; } catch { /* it is plain text */ }
+    throw new Error(problem || response.statusText);
+  }
+  return response;
+}
+
+export const post = (path, what) =>
+  call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
+
+// Calls take(state) for each change, for ever; after a lost connection it goes on behind the last one. say(text) tells how it stands.
+export async function listen(path, take, say) {
+  let last = "";
+  for (;;) {
+    try {
+      const response = await call(path, last ? { headers: { "Last-Event-ID": last } } : {});
+      say("live");
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let buffer = "", ended = false;
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        buffer += value;
+        let end;
+        while ((end = buffer.indexOf("\n\n")) >= 0) {
+          const event = parsed(buffer.slice(0, end));
+          buffer = buffer.slice(end + 2);
+          if (event.name === "end") ended = true;
+          else if (event.data) { last = event.id; take(JSON.parse(event.data)); }
+        }
+      }
+      say(ended ? "the inspector was closed; trying again" : "the program has ended, or its server; trying again");
+    } catch (error) {
+      say(`not connected (${error.message}); trying again`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY));
+  }
+}
+
+function parsed(event) {
+  const found = { id: "", data: "", name: "message" };
+  for (const line of event.split("\n")) {
+    if (line.startsWith("id: ")) found.id = line.slice(4);
+    else if (line.startsWith("data: ")) found.data += line.slice(6);
+    else if (line.startsWith("event: ")) found.name = line.slice(7);
+  }
+  return found;
+}

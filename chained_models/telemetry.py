@@ -1,0 +1,263 @@
+"""Telemetry: spans and metrics by OpenTelemetry, of everything that this process saves.
+
+    from chained_models import telemetry
+
+    telemetry.instrument()
+
+The names are those of the semantic conventions for messaging, for that is what a save is: `save()` sends it, an attempt processes
+it, later and most often in another thread. So the span of an attempt is linked to that of the call, and is no child of it; what the
+backend does (an HTTP request, a statement) is a child of the attempt, if its own library is instrumented.
+
+No attribute of a model, and no text of an error, is told to anybody. Also the standard library's log records are marked here.
+
+Source of the names: https://opentelemetry.io/docs/specs/semconv/messaging/
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from . import _observing
+from ._future import Handle
+from .exceptions import InvalidOption, MissingExtra
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import SpanContext, TracerProvider
+
+    from .events import SaveEvent
+
+__all__ = ["Telemetry", "Trace", "active", "instrument", "uninstrument", "watch"]
+
+logger = logging.getLogger("chained_models")
+
+SYSTEM = "chained_models"
+
+_ENDS = frozenset({"sync", "error", "abandoned", "superseded", "cancelled"})
+_CONGESTION = {"congested": 1, "recovered": -1}
+
+
+class Trace(NamedTuple):
+    """Where and when a save was asked for."""
+
+    span: SpanContext
+    """That of the call."""
+    since: float
+    """When, by :func:`time.monotonic`."""
+
+
+class Watched(Protocol):
+    """What is told of a dispatcher: how many of its saves are not settled, and for how long the oldest has waited."""
+
+    def census(self) -> Iterable[tuple[str, int, float | None]]:
+        """For each resource: its name, how many, and since when the oldest waits (by its `Trace`), if that is known."""
+        ...
+
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+"""All dispatchers of the process."""
+
+
+def watch(dispatcher: Watched) -> None:
+    """For the dispatcher: let it be counted, as long as it lives."""
+    _watched.add(dispatcher)
+
+
+class _Attempt:
+    """The span of one attempt, which is the current one until it ends."""
+
+    def __init__(self, telemetry: Telemetry, saves: Sequence[Handle[Any]]) -> None:
+        self._telemetry = telemetry
+        self._about = _about(saves[0])
+        trace, context = telemetry._trace, telemetry._context
+        self._span = telemetry._tracer.start_span(
+            f"process {saves[0].destination}",
+            context=context.Context(),  # linked to the calls, and no child of whatever they were in
+            kind=trace.SpanKind.CONSUMER,
+            links=[trace.Link(save.trace.span) for save in saves if save.trace is not None],
+            attributes={
+                **self._about,
+                "messaging.operation.type": "process",
+                "chained_models.attempt": max(save.attempts for save in saves),
+                **_which(saves),
+            },
+        )
+        self._begun = time.monotonic()
+        for save in saves:
+            if save.attempts == 1 and save.trace is not None:
+                telemetry._waited.record(self._begun - save.trace.since, _about(save))
+        self._token = context.attach(trace.set_span_in_context(self._span))
+
+    def ends(self, error: str | None, *, here: bool) -> None:
+        """It is over; `error` is the type of what it raised, `here` whether the context is that in which it began."""
+        telemetry = self._telemetry
+        if here:
+            telemetry._context.detach(self._token)
+        failed = {} if error is None else {"error.type": error}
+        if error is not None:
+            self._span.set_attributes(failed)
+            self._span.set_status(telemetry._trace.StatusCode.ERROR)
+        self._span.end()
+        telemetry._processed.record(time.monotonic() - self._begun, {**self._about, **failed})
+
+
+class Telemetry:
+    """What tells of saves. Made by :func:`instrument`.
+
+    Args:
+        tracer_provider: Where the spans go; None for the global one.
+        meter_provider: Where the metrics go; None for the global one.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
+        try:
+            self._trace: Any = import_module("opentelemetry.trace")
+            self._context: Any = import_module("opentelemetry.context")
+            self._metrics: Any = import_module("opentelemetry.metrics")
+        except ImportError as error:
+            raise MissingExtra("opentelemetry-api", "otel") from error
+        self._tracer = self._trace.get_tracer(SYSTEM, tracer_provider=tracer_provider)
+        meter = self._metrics.get_meter(SYSTEM, meter_provider=meter_provider)
+        self._sent = meter.create_counter(
+            "messaging.client.sent.messages", unit="{message}", description="Saves that were asked for."
+        )
+        self._ended = meter.create_counter(
+            "chained_models.save.outcomes", unit="{message}", description="Saves that were settled, by their outcome."
+        )
+        self._waited = meter.create_histogram(
+            "chained_models.save.wait", unit="s", description="From the call to the first attempt."
+        )
+        self._processed = meter.create_histogram(
+            "messaging.process.duration", unit="s", description="How long attempts took."
+        )
+        self._congested = meter.create_up_down_counter(
+            "chained_models.lane.congested", unit="{lane}", description="Lanes that are congested."
+        )
+        meter.create_observable_gauge(
+            "chained_models.chain.depth", [self._depths], unit="{message}", description="Saves that are not settled."
+        )
+        meter.create_observable_gauge(
+            "chained_models.chain.age", [self._ages], unit="s", description="How long the oldest save has waited."
+        )
+        self._live = True
+
+    def end(self) -> None:
+        """Report nothing any more."""
+        self._live = False
+
+    # Spans
+
+    def accepted(self, save: Handle[Any]) -> None:
+        """A save was asked for, in the present context."""
+        about = _about(save)
+        span = self._tracer.start_span(
+            f"send {save.destination}",
+            kind=self._trace.SpanKind.PRODUCER,
+            attributes={**about, "messaging.operation.type": "send", **_which([save])},
+        )
+        span.end()
+        save.trace = Trace(span.get_span_context(), time.monotonic())
+        self._sent.add(1, about)
+
+    def begins(self, saves: Sequence[Handle[Any]]) -> _Attempt:
+        """An attempt begins, of one save or of several at once; its span is the current one until it ends."""
+        return _Attempt(self, saves)
+
+    def ends(self, begun: _Attempt, error: str | None, *, here: bool) -> None:
+        """That attempt is over."""
+        begun.ends(error, here=here)
+
+    # Metrics
+
+    def told(self, event: SaveEvent) -> None:
+        """Something has happened to a save: it has ended, or its lane is congested, or is so no more."""
+        if event.name in _ENDS and (outcome := event.save.outcome) is not None:
+            self._ended.add(1, {**_about(event.save), "chained_models.outcome": outcome.value})
+        elif event.name in _CONGESTION:
+            self._congested.add(_CONGESTION[event.name], {"messaging.system": SYSTEM})
+
+    def _depths(self, options: CallbackOptions) -> Iterator[Observation]:
+        for destination, depth, _ in self._counted():
+            yield self._metrics.Observation(depth, _named(destination))
+
+    def _ages(self, options: CallbackOptions) -> Iterator[Observation]:
+        now = time.monotonic()
+        for destination, _, since in self._counted():
+            if since is not None:
+                yield self._metrics.Observation(now - since, _named(destination))
+
+    def _counted(self) -> list[tuple[str, int, float | None]]:
+        counted: dict[str, tuple[int, float | None]] = {}
+        for dispatcher in list(_watched) if self._live else ():
+            for destination, depth, since in dispatcher.census():
+                others, earliest = counted.get(destination, (0, None))
+                ages = [one for one in (since, earliest) if one is not None]
+                counted[destination] = (others + depth, min(ages, default=None))
+        return [(destination, *facts) for destination, facts in counted.items()]
+
+
+active: Telemetry | None = None
+"""What is told of saves now; None, as long as nobody has asked for it, and then nothing is done for it."""
+
+
+def instrument(
+    *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+) -> Telemetry:
+    """From now on, tell OpenTelemetry of all saves of this process.
+
+    Args:
+        tracer_provider: Where the spans go; None for the global one.
+        meter_provider: Where the metrics go; None for the global one.
+
+    Raises:
+        MissingExtra: OpenTelemetry is not installed.
+        InvalidOption: It is told of them already.
+    """
+    global active  # noqa: PLW0603 - one process, one telemetry
+    if active is not None:
+        raise InvalidOption("saves are told of already: call telemetry.uninstrument() first")
+    made = Telemetry(tracer_provider, meter_provider)
+    _observing.add(made)
+    active = made
+    return made
+
+
+def uninstrument() -> None:
+    """Tell of saves no more. Does nothing if they are not told of."""
+    global active
+    made, active = active, None
+    if made is not None:
+        _observing.remove(made)
+        made.end()
+
+
+def _named(destination: str) -> dict[str, Any]:
+    return {"messaging.system": SYSTEM, "messaging.destination.name": destination}
+
+
+def _about(save: Handle[Any]) -> dict[str, Any]:
+    return {**_named(save.destination), "messaging.operation.name": save.action}
+
+
+def _which(saves: Sequence[Handle[Any]]) -> dict[str, Any]:
+    if len(saves) > 1:
+        return {"messaging.batch.message_count": len(saves)}
+    return {"messaging.message.id": saves[0].id, "chained_models.seq": saves[0].seq}
+
+
+class _Marked(logging.Filter):
+    """Gives a log record that begins with a save the facts by which it can be found: never a value of its model."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and record.args and isinstance(save := record.args[0], Handle):
+            record.save_id, record.save_seq = save.id, save.seq
+            record.save_type = type(save.subject).__qualname__
+        return True
+
+
+logger.addFilter(_Marked())

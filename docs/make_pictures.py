@@ -1,0 +1,101 @@
+"""Makes the pictures of the inspector, from the running product: python docs/make_pictures.py. Needs Chromium."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from chained_models import ChainedSaveMixin, Dispatcher, Guarantee, Lane, Operation, RetryPolicy, Unavailable, inspector
+
+ASSETS = Path(__file__).parent / "assets"
+SIZE = {"width": 1180, "height": 640}
+
+
+class Shop:
+    """A server that takes its time, and refuses now and then."""
+
+    guarantee = Guarantee.IDEMPOTENT
+
+    def __init__(self) -> None:
+        self.lane = Lane(4)
+        self._chance = random.Random(7)
+        self._ends = threading.Event()
+
+    def execute(self, operation: Operation) -> None:
+        """Carry it out, sooner or later."""
+        self._ends.wait(self._chance.uniform(0.1, 0.5))
+        if self._chance.random() < 0.2:
+            raise Unavailable("busy")
+
+    def close(self) -> None:
+        """Take no more time."""
+        self._ends.set()
+
+
+@dataclasses.dataclass
+class Basket(ChainedSaveMixin):
+    """What is saved."""
+
+    id: int
+    items: int = 0
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """A program in the middle of its work; gives the address of its inspector."""
+    shop = Shop()
+    with Dispatcher("threads") as dispatcher:
+        Basket.bind(
+            shop,
+            resource="baskets",
+            identity_by="client",
+            dispatcher=dispatcher,
+            retry=RetryPolicy(attempts=3, wait_initial=0.3),
+        )
+        with inspector.serve(dispatcher, values=True, quiet=True) as serving:
+            baskets = [Basket(number) for number in range(1, 11)]
+            for items in range(1, 13):
+                for basket in baskets[: 11 - items // 3]:
+                    basket.items = items
+                    basket.save()
+            baskets[4].chain.pause()
+            yield serving.url
+        baskets[4].chain.resume()
+        shop.close()
+
+
+def taken(browser: Any, url: str) -> None:
+    """Both pictures: of the chains, and of the timeline in the dark."""
+    page = browser.new_page(viewport=SIZE, color_scheme="light")
+    page.goto(url)
+    page.locator('[data-state="saved"]').nth(12).wait_for()
+    page.locator('.boxes [data-state="backing off"], .boxes [data-state="failed"]').first.wait_for()
+    page.screenshot(path=ASSETS / "inspector.png")
+    dark = browser.new_page(viewport=SIZE, color_scheme="dark")
+    dark.goto(url)
+    dark.locator('[data-state="saved"]').nth(30).wait_for()
+    dark.get_by_role("button", name="Timeline").click()
+    dark.locator("#zoom").fill("8")
+    dark.locator('#drawing svg[aria-label="Attempts of the last 8 seconds"] rect').nth(20).wait_for()
+    dark.screenshot(path=ASSETS / "timeline.png")
+
+
+def main() -> None:
+    """Make them."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright, running() as url:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        taken(browser, url)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

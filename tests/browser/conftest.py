@@ -1,0 +1,88 @@
+"""A real Chromium, wherever one is found. Pages may talk to this machine only, and must not complain."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chained_models import ChainedSaveMixin, inspector
+from chained_models.inspector._serving import Serving
+from chained_models.testing import Harness, ScriptedBackend
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those of this folder need a browser."""
+    here = os.path.dirname(__file__)
+    for item in items:
+        if str(item.path).startswith(here):
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium: apt-get install chromium"))
+
+
+@dataclasses.dataclass
+class Order(ChainedSaveMixin):
+    id: int | None = None
+    total: int = 0
+    note: str = ""
+
+
+@pytest.fixture
+def chained() -> Iterator[Harness]:
+    Order.bind(ScriptedBackend(), resource="orders", identity_by="client")
+    with Harness(ScriptedBackend()) as harness:
+        yield harness
+
+
+@pytest.fixture
+def serving(chained: Harness) -> Iterator[Serving]:
+    with inspector.serve(chained.dispatcher, values=True, quiet=True) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page. At the end of the test none may have written an error to its console, or asked another machine."""
+    contexts: list[Any] = []
+    problems: list[str] = []
+
+    def only_here(route: Any) -> None:
+        if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            route.continue_()
+        else:
+            problems.append(f"asked {route.request.url}")
+            route.abort()
+
+    def opened(url: str, **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.route("**/*", only_here)
+        page.goto(url)
+        page.problems = problems
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not problems

@@ -57,13 +57,17 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+
+    @property
+    def _shop(self) -> _Server:
+        assert isinstance(self.server, _Server)
+        return self.server
 
     def do_POST(self) -> None:
         """Store something, perhaps."""
         self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.server.ends.wait(self.server.chance.uniform(0.2, SLOWEST))
-        busy = self.server.chance.random() < FLAKY
+        self._shop.ends.wait(self._shop.chance.uniform(0.2, SLOWEST))
+        busy = self._shop.chance.random() < FLAKY
         self.send_response(503 if busy else 204)
         self.send_header("content-length", "0")
         self.end_headers()

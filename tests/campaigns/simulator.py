@@ -521,9 +521,9 @@ class Simulation:
 
 
 def _model_name(model: type) -> str:
-    from chained_models.mixin import _bound_of
+    from chained_models.mixin import bound_of
 
-    return _bound_of(model).model.name
+    return bound_of(model).model.name
 
 
 def play(seed: int, capability: str | None = None) -> str:

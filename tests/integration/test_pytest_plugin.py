@@ -666,6 +666,8 @@ def test_a_run_without_such_a_test_pays_nothing(pytester: pytest.Pytester) -> No
         "no:anyio",
         "-p",
         "no:hypothesispytest",
+        "-p",
+        "no:schemathesis",
         test_nothing="""
 import sys
 

@@ -102,14 +102,14 @@ def keeps_its_own_place(right: Any) -> Any:
 
 
 def passes_all_halts(right: Any) -> Any:
-    def reserve(self: Records, save: Any, *args: Any, **given: Any) -> Any:
+    def admit(self: Records, save: Any, *args: Any, **given: Any) -> Any:
         waited_for, save.after = save.after, () if save.verb is Verb.REFRESH else save.after
         try:
             return right(self, save, *args, **given)
         finally:
             save.after = waited_for
 
-    return reserve
+    return admit
 
 
 _WRITES = (Verb.SAVE, Verb.PATCH)
@@ -178,7 +178,7 @@ MUTANTS: dict[str, tuple[Any, str, Callable[[Any], Any], str]] = {
     "children of superseded saves are forgotten": (
         _records, "final", lambda right: lambda handle: handle, "V15|DE1"),
     "a refresh that waits passes a halt": (
-        Records, "reserve", passes_all_halts, "V15|V2"),
+        Records, "_admit", passes_all_halts, "V15|V2"),
 }  # fmt: skip
 
 

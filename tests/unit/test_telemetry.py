@@ -230,9 +230,10 @@ def test_metrics(told: Told) -> None:
         chained.backend.hold()
         order = Order(id=3)
         held = [order.save(), order.save()]
-        assert told.metric("chained_models.chain.depth") == [(orders, 2)]
-        ((about, age),) = told.metric("chained_models.chain.age")
-        assert about == orders and age >= 0
+        depths = [point for point in told.metric("chained_models.chain.depth") if point[0] == orders]
+        assert depths == [(orders, 2)]
+        (age,) = [age for about, age in told.metric("chained_models.chain.age") if about == orders]
+        assert age >= 0
         chained.backend.release()
         assert [one.outcome for one in held] == [Outcome.SAVED] * 2
     assert told.metric("messaging.client.sent.messages") == [(save, 4)]

@@ -8,27 +8,24 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._account import settle_account
 from ._dependencies import filled_slots
-from ._merge import Facts, Merged, assign_answer, became
-from ._port import Port
+from ._merge import Merged, assign_answer, became
 from ._record import Verb
 from ._snapshot import MISSING, Snapshot, carried, same
 from .binding import Bound, as_identity
 from .handle import SaveHandle
 from .operation import Answer, Method, Operation
 from .policies import Outcome
-from .protocols import Adapter
 
 __all__ = [
     "as_answer",
-    "believe",
     "carried_values",
     "fitting",
     "heir",
     "known",
     "merge",
     "sent_by",
-    "settle_account",
     "succeed",
     "understand",
     "wanted_by",
@@ -356,28 +353,6 @@ def _give(
         return merged
 
     return _assign(save, assign)
-
-
-def settle_account(save: SaveHandle[Any], model: Any, stored: Snapshot) -> None:
-    """Tell the model's own library what is stored now, if it keeps an account, and that is about this backend."""
-    adapter, facts = save.binding.adapter, save.facts
-    if adapter.on_account(model) is None or not save.port.is_home(model):
-        return
-    if facts.behind:
-        stored, facts.behind = {**(facts.base or {}), **stored}, False
-    facts.outdo(adapter.settle(model, stored), stored)
-
-
-def believe(port: Port, facts: Facts, adapter: Adapter, model: Any) -> None:
-    """Take over what the model's own library says of an object of which nothing is under way. The latch is held."""
-    if not adapter.on_account(model) or not port.is_home(model):
-        return
-    if facts.behind and facts.base is not None:
-        facts.outdo(adapter.settle(model, facts.base), facts.base)
-    facts.behind = False
-    origin = adapter.origin(model)
-    if origin is not None:
-        facts.adopt(origin, attached=adapter.attached(model))
 
 
 def _assign(save: SaveHandle[Any], assign: Callable[[Any], Merged]) -> Merged:

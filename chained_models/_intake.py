@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from . import _attempt, _observing
+from ._account import believe
 from ._announcer import Announcer
-from ._answer import believe
 from ._dependencies import After, final, lost, parents
 from ._engine import Engine
 from ._flushing import moves

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from . import _attempt
-from ._answer import heir, merge, sent_by, settle_account, succeed
+from ._account import settle_account
+from ._answer import heir, merge, sent_by, succeed
 from ._dependencies import again, latest
 from ._merge import Merged
 from ._record import Verb

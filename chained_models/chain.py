@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
-from ._answer import believe
+from ._account import believe
 from ._lane import LaneState
 from ._machine import Chain as ChainState
 from ._merge import Facts

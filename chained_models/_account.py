@@ -11,16 +11,14 @@ from typing import Any
 from ._merge import Facts
 from ._port import Port
 from ._snapshot import Snapshot
-from .handle import SaveHandle
 from .protocols import Adapter
 
 __all__ = ["believe", "settle_account"]
 
 
-def settle_account(save: SaveHandle[Any], model: Any, stored: Snapshot) -> None:
+def settle_account(port: Port, facts: Facts, adapter: Adapter, model: Any, stored: Snapshot) -> None:
     """Tell the model's own library what is stored now, if it keeps an account, and that is about this backend."""
-    adapter, facts = save.binding.adapter, save.facts
-    if adapter.on_account(model) is None or not save.port.is_home(model):
+    if adapter.on_account(model) is None or not port.is_home(model):
         return
     if facts.behind:
         stored, facts.behind = {**(facts.base or {}), **stored}, False
@@ -31,9 +29,8 @@ def believe(port: Port, facts: Facts, adapter: Adapter, model: Any) -> None:
     """Take over what the model's own library says of an object of which nothing is under way. The latch is held."""
     if not adapter.on_account(model) or not port.is_home(model):
         return
-    if facts.behind and facts.base is not None:
-        facts.outdo(adapter.settle(model, facts.base), facts.base)
-    facts.behind = False
+    if facts.behind:
+        settle_account(port, facts, adapter, model, {})
     origin = adapter.origin(model)
     if origin is not None:
         facts.adopt(origin, attached=adapter.attached(model))

@@ -58,21 +58,21 @@ class Admission(ABC):
         Returns:
             The save, or the accepted delete, if this is another one; and the effects.
         """
-        plain = self._plainly(save, identity)
-        if plain is None:
+        line = self._plainly(save, identity)
+        if line is None:
             record = self._admit(save, key, identity, stored=stored)
             if record is None:
                 return save.record.deletion, []
-            plain = record.chain_key
+            line = record.chain_key
         facts = save.facts
         if not save.passes_halt:
             save.before, facts.last = facts.last, save
             if facts.unusual is not None and facts.given:
                 save.given, facts.given = facts.given, {}
         if save.passes_halt or save.verb is _DELETE or save.coalesce is not _EVERY:
-            self._ledger.reserve(plain, save.port.lane, save, front=save.passes_halt)
+            self._ledger.reserve(line, save.port.lane, save, front=save.passes_halt)
             return save, self.fill(save)
-        effects = self._machine.enter(plain, save.port.lane, save)
+        effects = self._machine.enter(line, save.port.lane, save)
         self.accepted(save)
         return save, effects
 

@@ -126,7 +126,7 @@ def merge(save: SaveHandle[Any], outcome: Outcome) -> Merged:
 
 def _catch_up_account(save: SaveHandle[Any]) -> None:
     def settled(model: Any) -> Merged:
-        settle_account(save, model, {})
+        settle_account(save.port, save.facts, save.binding.adapter, model, {})
         return Merged()
 
     _assign(save, settled)
@@ -347,7 +347,7 @@ def _give(
 
     def assign(model: Any) -> Merged:
         merged = assign_answer(adapter, model, about, understood, plain, discard=discard)
-        settle_account(save, model, stored)
+        settle_account(save.port, facts, adapter, model, stored)
         if facts.last is not None and facts.last.seq == seq:
             facts.last = None
         return merged

@@ -75,7 +75,7 @@ class ModelWork(Records):
                 # The end of the last of them settles it for all: what it says in between, nobody asks for.
                 save.facts.behind = True
             else:
-                settle_account(save, save.model, sent_by(save))
+                settle_account(save.port, save.facts, adapter, save.model, sent_by(save))
         return True
 
     def idle(self, save: SaveHandle[Any]) -> None:

@@ -224,16 +224,11 @@ class Dispatcher:
             held = [word for word in ("paused", "halted") if any(getattr(chain, word) for chain in chains)]
         return f"<Dispatcher {saves} saves in {len(chains)} chains{', some ' + ' and '.join(held) if held else ''}>"
 
-    def census(self) -> list[tuple[str, int, float | None]]:
-        """Of each resource: its name, how many saves are not settled, and since when the oldest waits, if that is known."""
+    def unsettled(self) -> list[Handle[Any]]:
+        """Every save that is not settled, of one moment."""
         with self._engine.deciding as ledger:
             saves: list[Any] = [save for chain in ledger.machine for save in chain.saves.values()]
-        counted: dict[str, tuple[int, float | None]] = {}
-        for save in saves:
-            depth, since = counted.get(save.destination, (0, None))
-            known = [one for one in (since, None if save.trace is None else save.trace.since) if one is not None]
-            counted[save.destination] = (depth + 1, min(known, default=None))
-        return [(destination, *facts) for destination, facts in counted.items()]
+            return saves
 
     def lanes(self) -> list[dict[str, Any]]:
         """Every lane that is in use: a number for it, and what it is at, all of one moment."""

@@ -52,10 +52,10 @@ class Trace(NamedTuple):
 
 
 class Watched(Protocol):
-    """What is told of a dispatcher: how many of its saves are not settled, and for how long the oldest has waited."""
+    """What is asked of a dispatcher."""
 
-    def census(self) -> Iterable[tuple[str, int, float | None]]:
-        """For each resource: its name, how many, and since when the oldest waits (by its `Trace`), if that is known."""
+    def unsettled(self) -> Iterable[Handle[Any]]:
+        """Every save that is not settled."""
         ...
 
 
@@ -193,11 +193,10 @@ class Telemetry:
 
     def _counted(self) -> list[tuple[str, int, float | None]]:
         counted: dict[str, tuple[int, float | None]] = {}
-        for dispatcher in list(_watched) if self._live else ():
-            for destination, depth, since in dispatcher.census():
-                others, earliest = counted.get(destination, (0, None))
-                ages = [one for one in (since, earliest) if one is not None]
-                counted[destination] = (others + depth, min(ages, default=None))
+        for save in (save for dispatcher in list(_watched) if self._live for save in dispatcher.unsettled()):
+            depth, earliest = counted.get(save.destination, (0, None))
+            known = [one for one in (earliest, None if save.trace is None else save.trace.since) if one is not None]
+            counted[save.destination] = (depth + 1, min(known, default=None))
         return [(destination, *facts) for destination, facts in counted.items()]
 
 

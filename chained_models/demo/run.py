@@ -15,7 +15,7 @@ __all__ = ["run"]
 _CONNECTIONS = 40
 
 
-def run(*, seed: int = 1, baskets: int = 20, saves: int = 10, plain: bool = False) -> bool:
+def run(*, seed: int = 1, baskets: int = 20, saves: int = 10, plain: bool = False, as_json: bool = False) -> bool:
     """Save the same edits four times, and print what became of them.
 
     Args:
@@ -23,6 +23,7 @@ def run(*, seed: int = 1, baskets: int = 20, saves: int = 10, plain: bool = Fals
         baskets: How many baskets are filled.
         saves: How many times each is changed and saved.
         plain: No colours and no progress bar.
+        as_json: Print nothing but what became of them, as a JSON object.
 
     Returns:
         Whether nothing went wrong with a chain, and something without one.
@@ -46,7 +47,7 @@ def run(*, seed: int = 1, baskets: int = 20, saves: int = 10, plain: bool = Fals
     from .server import ShopServer
     from .tally import count
 
-    script, report, results = Script(baskets, saves), Report(plain=plain), []
+    script, report, results = Script(baskets, saves), Report(plain=plain, as_json=as_json), []
 
     def measure(
         store: ShopServer | Database, title: str, save: Callable[[Callable[[], None]], None], *, is_chained: bool
@@ -79,10 +80,5 @@ def run(*, seed: int = 1, baskets: int = 20, saves: int = 10, plain: bool = Fals
                     lambda saved: way.save_with_sqlalchemy(script, database.engine, saved),  # noqa: B023
                     is_chained=is_chained,
                 )
-    report.table(results)
-    held = holds(results)
-    report.say(
-        "Counted from the log and the rows of the server, and from a log that triggers wrote in the database.\n"
-        + ("With a chain nothing went wrong." if held else "This is not as it should be: see the table.")
-    )
-    return held
+    report.end(results)
+    return holds(results)

@@ -83,11 +83,7 @@ class Report:
         self._table(results)
         self.say(
             "Counted from the log and the rows of the server, and from a log that triggers wrote in the database.\n"
-            + (
-                "With a chain nothing went wrong."
-                if holds(results)
-                else "This is not as it should be: see the table."
-            )
+            + ("With a chain nothing went wrong." if holds(results) else "This is not as it should be: see the table.")
         )
 
     def _table(self, results: Sequence[Result]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.metadata import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -17,11 +19,13 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 from chained_models import Coalesce, default_dispatcher, events, flush, policies, set_default_dispatcher
+from chained_models.__main__ import _parser
 from chained_models._states import Input, SaveState
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+TUTORIAL = DOCS / "tutorial.md"
 COMMANDS = (
     "python -m pip install uv && python -m uv run chained-models demo",
     "python -m pip install uv && python -m uv run pytest",
@@ -39,7 +43,9 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != TUTORIAL], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_the_code_of_the_page_runs(page: Path) -> None:
     """Every fence of Python, in order, in one namespace."""
     before = set_default_dispatcher(None)
@@ -50,6 +56,44 @@ def test_the_code_of_the_page_runs(page: Path) -> None:
         default_dispatcher().close(10)
     finally:
         set_default_dispatcher(before)
+
+
+def fences(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_tutorial_is_a_program(tmp_path: Path) -> None:
+    """Its blocks, put one behind the other into a file, run as a reader runs them, and print what the page says that they do."""
+    (tmp_path / "tutorial.py").write_text("\n\n".join(fences(TUTORIAL, "python")), encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "tutorial.py"],
+        cwd=tmp_path,
+        input="\n",
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    printed = re.sub(r"127\.0\.0\.1:\d+/#token=\S+", "127.0.0.1:8123/#token=...", ran.stdout)
+    assert printed == "".join(fences(TUTORIAL, "text"))
+
+
+EXTRAS = frozenset(metadata("chained-models").get_all("Provides-Extra") or ())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_commands_of_the_page_can_be_given(page: Path) -> None:
+    """What is to be typed into a shell: commands of ours that there are, with options that there are, and extras that there are."""
+    for line in (line for block in fences(page, "sh") for line in block.splitlines()):
+        program, *arguments = shlex.split(line)
+        if program == "chained-models":
+            before_pipe = arguments[: arguments.index(">")] if ">" in arguments else arguments
+            _parser().parse_args(before_pipe)
+        elif (program, *arguments[:1]) == ("pip", "install"):
+            asked = set(re.findall(r"chained-models\[([\w,]+)\]", line))
+            assert {extra for extras in asked for extra in extras.split(",")} <= EXTRAS
+        else:
+            assert program in {"python", "python3", ".", "mkdir"}
 
 
 def test_the_recipes_of_testing_pass(pytester: pytest.Pytester) -> None:
@@ -69,6 +113,13 @@ def test_the_readme_has_the_two_commands() -> None:
     lines = [line.strip() for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
     for command in COMMANDS:
         assert command in lines
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_the_page_links_to_is_there(page: Path) -> None:
+    """Pictures and pages; the site's own check does not see those outside of its folder."""
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_the_diagram_and_the_table_of_states_are_current() -> None:
@@ -140,6 +191,7 @@ def test_the_site_is_built_and_asks_nobody_for_anything(tmp_path: Path) -> None:
     """All pages are there, the reference is filled in, and nothing comes from another host."""
     site = tmp_path / "site"
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    shutil.copy(ROOT / "CHANGELOG.md", tmp_path)
     shutil.copytree(DOCS, tmp_path / "docs")
     built = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
@@ -157,6 +209,11 @@ def test_the_site_is_built_and_asks_nobody_for_anything(tmp_path: Path) -> None:
     for name in ("ChainedSaveMixin.save", "SaveHandle", "RetryPolicy", "Operation", "testing.Harness.advance"):
         assert f'id="chained_models.{name}"' in reference
     assert (site / "states.svg").exists()
+    assert "Unreleased" in (site / "changelog" / "index.html").read_text(encoding="utf-8")
+    index = (site / "llms.txt").read_text(encoding="utf-8")
+    listed = re.findall(r"^- \[.+\]\(<(.+)>\)$", index, re.MULTILINE)
+    assert len(listed) == len(set(listed)) == len(list(DOCS.rglob("*.md")))
+    assert all((site / page).exists() for page in listed)
     for page in site.rglob("*.html"):
         loaded = Loaded()
         loaded.feed(page.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """Many saves: no thread, timer, chain or record is left behind, and the stack stays flat.
 
-A hundred thousand of each in every run, a million with `-m slow`.
+Tens of thousands of each in every run, a million with `-m slow`.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def test_one_model_with_many_saves(many: Many, number: int) -> None:
     assert first() is None
 
 
-@pytest.mark.parametrize("number", HOW_MANY)
+@pytest.mark.parametrize("number", [pytest.param(20_000, id="20k"), HOW_MANY[-1]])  # far more than any stack is deep
 def test_many_saves_out_of_receivers(many: Many, number: int) -> None:
     """A receiver that saves again each time it is called neither nests nor ends early."""
     model = many.kind(id=1)
@@ -327,7 +327,7 @@ def test_many_refused_creates_are_a_matter_of_their_number(many: Many) -> None:
 @pytest.mark.parametrize(
     ("number", "manual"),
     [
-        pytest.param(100_000, False, id="100k-worker"),
+        pytest.param(20_000, False, id="20k-worker"),
         pytest.param(20_000, True, id="20k-turns"),
         *(
             pytest.param(1_000_000, manual, id=f"1M-{name}", marks=[pytest.mark.slow, pytest.mark.timeout(900)])

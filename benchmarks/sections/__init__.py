@@ -14,6 +14,7 @@ NAMES = (
     "write_behind",
     "lone_save",
     "coalescing",
+    "watching",
     "importing",
 )
 """In the order of the page."""

@@ -45,6 +45,17 @@ def test_the_wheel_holds_the_package_and_its_types(names: set[str]) -> None:
     assert modules | {"chained_models/py.typed"} <= names
 
 
+def test_the_wheel_holds_its_pages(names: set[str]) -> None:
+    """What the inspector and the demo serve to a browser."""
+    pages = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "chained_models").rglob("static/*")
+        if path.suffix in {".html", ".js", ".css"}
+    }
+    assert len(pages) >= 7
+    assert pages <= names
+
+
 def test_the_wheel_holds_nothing_else(names: set[str]) -> None:
     """No tests, no docs, no caches."""
     assert {name.split("/")[0].split("-")[0] for name in names} == {"chained_models"}

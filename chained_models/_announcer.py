@@ -129,7 +129,7 @@ class Announcer:
     @staticmethod
     def hears(save: Handle[Any]) -> bool:
         """Whether there may be receivers of any event of this save, or observers; False is certain."""
-        return events.everywhere.any or bool(_observing.observers) or save.heard
+        return events.everywhere.any or save.heard
 
     def _receivers(self, name: EventName, save: Handle[Any]) -> list[Receiver]:
         if name != "congested" and not (events.everywhere.any or save.heard):

@@ -161,9 +161,9 @@ class Engine(Ends):
         try:
             # Else it was given up before a thread had time for it, and must not be sent any more.
             if self.ledger.machine.is_current(save, token):
-                announce = self._say_request if self.announcer.hears(save) else None
-                steps = save.work.attempt(save, announce)
-                if _observing.observers:
+                heard = self.announcer.hears(save)
+                steps = save.work.attempt(save, self._say_request if heard else None)
+                if heard and _observing.observers:
                     steps = _observing.around((save, *save.riders), steps)
                 answer = yield from steps
                 is_open = answer is None

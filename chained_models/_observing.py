@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 from ._future import Handle
-from .events import SaveEvent
+from .events import SaveEvent, everywhere
 
 __all__ = ["Observer", "accepted", "add", "around", "observers", "remove", "told"]
 
@@ -57,12 +57,14 @@ def add(observer: Observer) -> None:
     """Have it told from now on."""
     global observers  # noqa: PLW0603 - all of the process
     observers = (*observers, observer)
+    everywhere.watch(watched=True)
 
 
 def remove(observer: Observer) -> None:
     """Have it told no more."""
     global observers  # noqa: PLW0603
     observers = tuple(one for one in observers if one is not observer)
+    everywhere.watch(watched=bool(observers))
 
 
 def accepted(save: Handle[Any]) -> None:

@@ -78,12 +78,13 @@ Receiver: TypeAlias = Callable[[SaveEvent], object]
 class Receivers:
     """An ordered list of receivers per event name."""
 
-    __slots__ = ("_by_name", "any")
+    __slots__ = ("_by_name", "_watched", "any")
 
     def __init__(self) -> None:
         self._by_name: dict[str, tuple[tuple[type, Receiver], ...]] = {}
+        self._watched = False
         self.any = False
-        """Whether there is one. Kept, for it is asked several times for every save, and mostly there is none."""
+        """Whether there is one, or somebody watches. Kept, for it is asked several times for every save, and mostly there is none."""
 
     def connect(self, name: EventName, receiver: Receiver, model: type = object) -> Callable[[], None]:
         """Call `receiver` for events of that name; returns what disconnects it.
@@ -100,9 +101,17 @@ class Receivers:
 
         def disconnect() -> None:
             self._by_name[name] = tuple(kept for kept in self._by_name[name] if kept is not entry)
-            self.any = any(self._by_name.values())
+            self._look()
 
         return disconnect
+
+    def watch(self, *, watched: bool) -> None:
+        """Whether somebody is told of all events who is no receiver: an observer."""
+        self._watched = watched
+        self._look()
+
+    def _look(self) -> None:
+        self.any = self._watched or any(self._by_name.values())
 
     def of(self, name: EventName, model: object) -> Iterable[Receiver]:
         """Receivers of that event for this object."""

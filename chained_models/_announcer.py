@@ -57,8 +57,10 @@ class Announcer:
 
     def delivery(self) -> Delivery | None:
         """Where a save that is asked for now is to be delivered: the target, else the loop running in this thread."""
-        if self._target is not None:
-            return self._target
+        return self.of_loop() if self._target is None else self._target
+
+    def of_loop(self) -> Delivery | None:
+        """The delivery of the loop running in this thread, if one is; also where there is a target."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is None or (loop := asyncio._get_running_loop()) is None:
             return None

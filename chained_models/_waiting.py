@@ -121,10 +121,10 @@ class Patience:
                 loop.call_soon_threadsafe(tell)
 
         handle.when_settled(wake)
-        own = self._announcer.delivery()
+        own = self._announcer.of_loop()  # not the target: it may itself wait for what awaits here
         assert own is not None  # a loop is running
         # Only who waits for another loop looks up by itself: there may be thousands who wait for their own.
-        foreign = handle.delivery is not None and handle.delivery is not own
+        foreign = handle.delivery is not None and handle.delivery is not self._announcer.delivery()
         with self._announcer.deliveries.standing_in(own):
             while not handle.done():
                 pauses = self._help(handle.drivers)

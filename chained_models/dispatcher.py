@@ -274,9 +274,9 @@ class Dispatcher:
         ended, held = self._engine.patience.flush(partial(self._engine.unfinished, key, last), timeout)
         if not ended:
             with self._engine.deciding as ledger:
-                left: list[Any] = [
-                    save for chain in chains_of(ledger, key) for save in chain.saves.values() if save.place <= last
-                ]
+                # The one that has ended, too, if the thread that is to hear of it has not come.
+                waited_for = [(chain.finishing, *chain.saves.values()) for chain in chains_of(ledger, key)]
+            left: list[Any] = [one for chain in waited_for for one in chain if one is not None and one.place <= last]
             raise Stuck(f"{len(left)} saves did not end within {timeout:g} s: {_listed(left)}")
         if held:
             raise Stuck(f"{len(held)} saves cannot be carried out, their chains are paused or halted: {_listed(held)}")

@@ -819,6 +819,27 @@ def test_a_blocking_wait_in_the_targets_thread_makes_the_calls_itself() -> None:
         assert here == [True] * 4
 
 
+def test_an_await_in_the_targets_thread_has_its_loop_make_the_calls() -> None:
+    """A target that comes only when what awaits has ended (a handler of Textual's) does not wait for itself."""
+    target, backend = Target(), Scripted()
+    with closing(Dispatcher(deliver=target)) as dispatcher:
+        basket = baskets(backend, dispatcher=dispatcher)()
+        here: list[bool] = []
+        mine = threading.get_ident()
+        basket.chain.on("sync", lambda _: here.append(threading.get_ident() == mine))
+
+        async def handler() -> None:
+            assert await asyncio.wait_for(basket.save(), PATIENCE) is basket
+            basket.save()
+            await asyncio.wait_for(basket.save(), PATIENCE)
+
+        asyncio.run(handler())
+        assert here == [True] * 3
+        while not target.calls.empty():
+            target.turn()
+        assert here == [True] * 3
+
+
 def test_a_wait_elsewhere_leaves_the_calls_to_the_target() -> None:
     """Another thread that waits gets its result when the target's thread has made the calls."""
     target, backend = Target(), Scripted()

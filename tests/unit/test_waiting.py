@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -74,6 +75,20 @@ def test_a_flush_waits_no_longer_than_it_is_told() -> None:
             dispatcher.flush(0.001)
         backend.release()
         dispatcher.flush(PATIENCE)
+
+
+def test_a_flush_names_what_its_user_interface_has_not_heard_of() -> None:
+    """It was carried out, but has not ended before its target has come."""
+    calls: list[Any] = []
+    with Dispatcher("threads", deliver=calls.append) as dispatcher:
+        handle = baskets(Scripted(), dispatcher=dispatcher)().save()
+        with (
+            ThreadPoolExecutor() as elsewhere,
+            pytest.raises(Stuck, match=f"1 saves did not end within .* s: {handle.verb.value} 1"),
+        ):
+            elsewhere.submit(dispatcher.flush, 0.05).result(PATIENCE)
+        dispatcher.flush(PATIENCE)
+        assert handle.done()
 
 
 def test_a_flush_is_woken_by_a_pause() -> None:

@@ -96,6 +96,14 @@ def test_the_commands_of_the_page_can_be_given(page: Path) -> None:
             assert program in {"python", "python3", ".", "mkdir"}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_code_of_the_page_is_left_out(page: Path) -> None:
+    """What is fenced is Python, which runs, a command, which is looked at, or plain text."""
+    marks = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(marks[::2]) <= {"python", "sh", "text"}
+    assert set(marks[1::2]) <= {""}
+
+
 def test_the_recipes_of_testing_pass(pytester: pytest.Pytester) -> None:
     """The page's code, as the module of tests that it is."""
     page = DOCS / "how-to" / "testing.md"

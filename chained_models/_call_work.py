@@ -66,10 +66,12 @@ class CallWork:
             # The first one last: those behind it shall be there when it starts, and may be of its batch.
             for one in reversed(calls):
                 effects += ledger.withdraw(one) if refused else self._fill(ledger, one)
-        if _observing.observers and not refused:
-            for one in calls:
-                _observing.accepted(one)
-        self._engine.run(effects)
+        try:
+            if _observing.observers and not refused:
+                for one in calls:
+                    _observing.accepted(one)
+        finally:
+            self._engine.run(effects)
         if refused:
             raise DispatcherClosed
 
@@ -86,9 +88,11 @@ class CallWork:
             if older is not None and older.state is SaveState.QUEUED:
                 call.fronted = older.fronted
                 effects += ledger.supersede(older, call)
-        if _observing.observers:
-            _observing.accepted(call)
-        self._engine.run(effects)
+        try:
+            if _observing.observers:
+                _observing.accepted(call)
+        finally:
+            self._engine.run(effects)
 
     @staticmethod
     def _fill(ledger: Ledger, call: CallHandle[Any]) -> list[Effect]:

@@ -101,9 +101,11 @@ class Intake:
                     save, effects = self._saves.enter(save, None, identity, stored=bound.server_given)
         if effects is None:
             return self._submit(model, bound, backend, verb)
-        if _observing.observers:
-            _observing.accepted(save)
-        self._engine.run(effects)
+        try:
+            if _observing.observers:
+                _observing.accepted(save)
+        finally:
+            self._engine.run(effects)
         return save
 
     def _submit(
@@ -177,9 +179,11 @@ class Intake:
                     if full.overflow is not Overflow.BLOCK:
                         raise
             self._wait_for_room(facts, bound.binding.max_pending, driver)
-        if _observing.observers and accepted is save:
-            _observing.accepted(save)
-        self._engine.run(effects)
+        try:
+            if _observing.observers and accepted is save:
+                _observing.accepted(save)
+        finally:
+            self._engine.run(effects)
         if waited_for and accepted is save:
             self.wait_for(save, waited_for)
         return accepted

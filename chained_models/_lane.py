@@ -258,7 +258,9 @@ class LaneState(Generic[C]):
 
     def beside(self, fits: Callable[[C], bool]) -> list[C]:
         """The chains that may send in one call with the one that was granted: they leave the line for it."""
-        room = min(self.lane.max_batch - 1, len(self.ready))  # also of a lane without any bound: `sys.maxsize`, `math.inf`
+        room = min(
+            self.lane.max_batch - 1, len(self.ready)
+        )  # also of a lane without any bound: `sys.maxsize`, `math.inf`
         if self.congested or room < 1:
             return []
         chosen = list(islice(filter(fits, islice(self.ready, _LOOKED_AT * (room + 1))), room))

@@ -64,6 +64,15 @@ class Engine(Ends):
 
     # Carrying out
 
+    def run_accepted(self, saves: Sequence[Handle[Any]], effects: list[Effect]) -> None:
+        """Tell observers that these were asked for, and carry out what that has brought about; also if one is interrupted."""
+        try:
+            if _observing.observers:
+                for one in saves:
+                    _observing.accepted(one)
+        finally:
+            self.run(effects)
+
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
         if len(effects) == 1 and type(only := effects[0]) is Start and not self.vigil.due:

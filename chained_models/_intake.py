@@ -101,10 +101,9 @@ class Intake:
                     save, effects = self._saves.enter(save, None, identity, stored=bound.server_given)
         if effects is None:
             return self._submit(model, bound, backend, verb)
-        try:
-            if _observing.observers:
-                _observing.accepted(save)
-        finally:
+        if _observing.observers:
+            self._engine.run_accepted([save], effects)
+        else:
             self._engine.run(effects)
         return save
 
@@ -179,11 +178,7 @@ class Intake:
                     if full.overflow is not Overflow.BLOCK:
                         raise
             self._wait_for_room(facts, bound.binding.max_pending, driver)
-        try:
-            if _observing.observers and accepted is save:
-                _observing.accepted(save)
-        finally:
-            self._engine.run(effects)
+        self._engine.run_accepted([save] if accepted is save else (), effects)
         if waited_for and accepted is save:
             self.wait_for(save, waited_for)
         return accepted

@@ -107,7 +107,7 @@ def told(event: SaveEvent) -> None:
 def around(
     saves: Sequence[Handle[Any]],
     steps: Generator[Any, Any, Any],
-    failure: Callable[[Any], BaseException | None] = lambda returned: None,
+    failure: Callable[[Any], BaseException | None] | None = None,
 ) -> Generator[Any, Any, Any]:
     """The steps of an attempt, of which all observers are told; `failure` finds in what they return what went wrong."""
     for observer in observers:
@@ -119,7 +119,7 @@ def _told(
     observer: Observer,
     saves: Sequence[Handle[Any]],
     steps: Generator[Any, Any, Any],
-    failure: Callable[[Any], BaseException | None],
+    failure: Callable[[Any], BaseException | None] | None,
 ) -> Generator[Any, Any, Any]:
     try:
         begun = observer.begins(saves)
@@ -130,7 +130,7 @@ def _told(
     here = True
     try:
         returned = yield from steps
-        error = failure(returned)
+        error = None if failure is None else failure(returned)
     except GeneratorExit as gone:
         error, here = gone, False  # its loop is gone, and with it the context
         raise

@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from . import _observing, telemetry
+from . import telemetry
 from ._announcer import Announcer
 from ._call_work import CallWork
 from ._engine import Engine
@@ -195,11 +195,7 @@ class Dispatcher:
             halted.retried_by = successor
             successor.waits = len(successor.after)
             effects = ledger.retry(chain, successor, line)
-        try:
-            if _observing.observers:
-                _observing.accepted(successor)
-        finally:
-            self._engine.run(effects)
+        self._engine.run_accepted([successor], effects)
         self._intake.wait_for(successor, successor.after)
         return successor
 

@@ -25,7 +25,7 @@ from ._ledger import saves_of
 from ._machine import Chain, Effect, Idle, Settled, Start, Together, Wake, time_left
 from ._pace import Rest, Unrest
 from ._states import SaveState
-from ._together import Line, attempt_together
+from ._together import Line, attempt_together, first_error
 from ._why import reasons, sentence
 from .drivers import Drivers
 from .handle import Handle
@@ -199,7 +199,7 @@ class Engine(Ends):
                 gone.append(Ended(one.save, one.token, None, None))
         steps = attempt_together(current, self._say_request)
         if _observing.observers and current:
-            steps = _observing.around([one.save for one in current], steps, _first_error)
+            steps = _observing.around([one.save for one in current], steps, first_error)
         lines = yield from steps
         ended = [line.ended for line in lines if line.call is None]
         jobs = self._ended(ended, gone)
@@ -394,8 +394,3 @@ class Engine(Ends):
             for other in {save.port.driver for save in list(lane.slots.values())} - {driver}:
                 self._look_after(lane, other, other.now())
         self.announcer.rescue()
-
-
-def _first_error(lines: Sequence[Line]) -> BaseException | None:
-    """What the first of these attempts has failed with that did."""
-    return next((line.ended.error for line in lines if line.ended.error is not None), None)

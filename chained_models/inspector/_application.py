@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
+from ._aside import aside
 from ._guard import PAGES, Application, Guard
 from ._history import History
 from ._timeline import chrome_trace
@@ -18,7 +19,7 @@ from ._view import View
 try:
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
 except ImportError as error:
     raise MissingExtra("Starlette", "inspector") from error
@@ -59,7 +60,7 @@ def application(
             Route("/style.css", routes.page),
             Route("/state", routes.state),
             Route("/events", routes.events),
-            Route("/saves/{number:int}", routes.save),
+            Route("/saves/{number}", routes.save),
             Route("/trace.json", routes.trace),
             Route("/openapi.json", routes.openapi),
             Route("/do", routes.do, methods=["POST"]),
@@ -81,23 +82,23 @@ class _Routes:
 
     async def state(self, request: Request) -> Response:
         """All chains that have changed since a revision."""
-        return JSONResponse(self._view.overview(_number(request.query_params.get("since"))))
+        return _json(await aside(self._view.overview, _number(request.query_params.get("since"))))
 
     async def save(self, request: Request) -> Response:
         """One save."""
-        detail = self._view.detail(request.path_params["number"])
+        detail = await aside(self._view.detail, _number(request.path_params["number"]))
         if detail is None:
             return _problem(404, "this save is not kept any more")
-        return JSONResponse(detail)
+        return _json(detail)
 
     async def trace(self, request: Request) -> Response:
         """All attempts, in the Chrome trace-event format."""
         headers = {"content-disposition": 'attachment; filename="chained-models-trace.json"'}
-        return JSONResponse(chrome_trace(self._view.history), headers=headers)
+        return _json(await aside(chrome_trace, self._view.history), headers=headers)
 
     async def openapi(self, request: Request) -> Response:
         """The routes, for programs."""
-        return JSONResponse(_OPENAPI)
+        return _json(_OPENAPI)
 
     async def do(self, request: Request) -> Response:
         """What a button does."""
@@ -113,10 +114,12 @@ class _Routes:
             return _problem(403, "this inspector is read only")
         command = asked.pop("command")
         try:
-            # In a thread: a driver that runs saves in the caller would run them in the server's loop.
-            await asyncio.to_thread(self._view.do, command, asked)
+            # A driver that runs saves in the caller would run them in the server's loop.
+            await aside(self._view.do, command, asked)
         except ChainedModelsError as error:
             return _problem(409, str(error))
+        except Exception as error:  # noqa: BLE001 - a receiver was interrupted, or a driver of the user's raised
+            return _problem(409, f"it raised {type(error.__cause__ or error).__name__}")
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
@@ -124,19 +127,18 @@ class _Routes:
         if self._viewers >= VIEWERS:
             return _problem(503, f"{VIEWERS} pages are open already")
         boot, _, revision = request.headers.get("last-event-id", "").partition("-")
-        since = _number(revision) if boot == self._view.boot else 0
-        return StreamingResponse(self._stream(since), media_type="text/event-stream")
+        return StreamingResponse(self._stream(boot, _number(revision)), media_type="text/event-stream")
 
-    async def _stream(self, since: int) -> AsyncIterator[bytes]:
+    async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
         self._viewers += 1
         quiet = math.inf  # the first one at once
         try:
             while not self._view.history.closed:
                 changed = self._view.history.revision != since
                 if changed or quiet == math.inf:
-                    state = self._view.overview(since)
-                    since = state["revision"]
-                    yield f"id: {self._view.boot}-{since}\ndata: {json.dumps(state)}\n\n".encode()
+                    state = await aside(self._view.overview, since, boot)
+                    since, boot = state["revision"], state["boot"]
+                    yield f"id: {boot}-{since}\ndata: {json.dumps(state)}\n\n".encode()
                     quiet = 0.0
                 elif quiet >= HEARTBEAT:
                     yield b": nothing new\n\n"
@@ -161,8 +163,13 @@ def _number(given: str | None) -> int:
     return int(given) if given is not None and given.isascii() and given.isdigit() and len(given) < 19 else 0
 
 
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    # All of it in ASCII: a name may hold half of a surrogate pair, which UTF-8 has no bytes for.
+    return Response(json.dumps(content), status, headers, "application/json")
+
+
 def _problem(status: int, text: str) -> Response:
-    return JSONResponse({"problem": text}, status)
+    return _json({"problem": text}, status)
 
 
 def _described(summary: str, **more: Any) -> dict[str, Any]:

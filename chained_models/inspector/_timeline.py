@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._history import Attempt, Box, History
-from ._view import text
+from ._view import title
 
 __all__ = ["chrome_trace"]
 
@@ -22,9 +22,8 @@ def chrome_trace(history: History) -> dict[str, Any]:
         {"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "chained_models"}}
     ]
     for row in history:
-        name = {"name": text(row.current_key, plain=True)}
-        events.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": row.number, "args": name})
-        events += [_event(box, one, now) for box in list(row.boxes) for one in list(box.attempts)]
+        events.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": row.number, "args": {"name": title(row)}})
+        events += [_event(box, one, now) for box in row.boxes for one in list(box.attempts)]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 

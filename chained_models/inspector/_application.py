@@ -11,7 +11,7 @@ from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
 from ._aside import aside
-from ._guard import PAGES, Application, Guard
+from ._guard import PAGES, Application, Guard, Receive, Scope, Send
 from ._history import History
 from ._timeline import chrome_trace
 from ._view import View
@@ -82,23 +82,20 @@ class _Routes:
 
     async def state(self, request: Request) -> Response:
         """All chains that have changed since a revision."""
-        return _json(await aside(self._view.overview, _number(request.query_params.get("since"))))
+        return await _looked(self._view.overview, _number(request.query_params.get("since")))
 
     async def save(self, request: Request) -> Response:
         """One save."""
-        detail = await aside(self._view.detail, _number(request.path_params["number"]))
-        if detail is None:
-            return _problem(404, "this save is not kept any more")
-        return _json(detail)
+        return await _looked(self._view.detail, _number(request.path_params["number"]))
 
     async def trace(self, request: Request) -> Response:
         """All attempts, in the Chrome trace-event format."""
         headers = {"content-disposition": 'attachment; filename="chained-models-trace.json"'}
-        return _json(await aside(chrome_trace, self._view.history), headers=headers)
+        return await _looked(chrome_trace, self._view.history, headers=headers)
 
     async def openapi(self, request: Request) -> Response:
         """The routes, for programs."""
-        return _json(_OPENAPI)
+        return Response(json.dumps(_OPENAPI), media_type="application/json")
 
     async def do(self, request: Request) -> Response:
         """What a button does."""
@@ -124,30 +121,48 @@ class _Routes:
 
     async def events(self, request: Request) -> Response:
         """What changes, as it does: server-sent events; each has the revision as its id, to go on from after a lost connection."""
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if self._viewers >= VIEWERS:
             return _problem(503, f"{VIEWERS} pages are open already")
         boot, _, revision = request.headers.get("last-event-id", "").partition("-")
-        return StreamingResponse(self._stream(boot, _number(revision)), media_type="text/event-stream")
+        return _Stream(self._stream(boot, _number(revision)), self._count)
+
+    def _count(self, viewers: int) -> None:
+        self._viewers += viewers
 
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
-        self._viewers += 1
         quiet = math.inf  # the first one at once
+        while not self._view.history.closed:
+            changed = self._view.history.revision != since
+            if changed or quiet == math.inf:
+                state, words = await aside(_worded, self._view.overview, since, boot)
+                since, boot = state["revision"], state["boot"]
+                yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
+                quiet = 0.0
+            elif quiet >= HEARTBEAT:
+                yield b": nothing new\n\n"
+                quiet = 0.0
+            await asyncio.sleep(LOOK)
+            quiet += LOOK
+        yield b"event: end\ndata: {}\n\n"
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events to one viewer, who counts from the first moment to the last."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncIterator[bytes], count: Callable[[int], None]) -> None:
+        super().__init__(content)
+        self._count = count
+        count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            while not self._view.history.closed:
-                changed = self._view.history.revision != since
-                if changed or quiet == math.inf:
-                    state = await aside(self._view.overview, since, boot)
-                    since, boot = state["revision"], state["boot"]
-                    yield f"id: {boot}-{since}\ndata: {json.dumps(state)}\n\n".encode()
-                    quiet = 0.0
-                elif quiet >= HEARTBEAT:
-                    yield b": nothing new\n\n"
-                    quiet = 0.0
-                await asyncio.sleep(LOOK)
-                quiet += LOOK
-            yield b"event: end\ndata: {}\n\n"
+            await super().__call__(scope, receive, send)
         finally:
-            self._viewers -= 1
+            self._count(-1)
 
 
 async def _body(request: Request) -> bytes:
@@ -163,13 +178,22 @@ def _number(given: str | None) -> int:
     return int(given) if given is not None and given.isascii() and given.isdigit() and len(given) < 19 else 0
 
 
-def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    # All of it in ASCII: a name may hold half of a surrogate pair, which UTF-8 has no bytes for.
-    return Response(json.dumps(content), status, headers, "application/json")
+def _worded(look: Callable[..., Any], *about: Any) -> tuple[Any, str]:
+    """What is seen, and the same as JSON; all of it in ASCII: a name may hold half of a surrogate pair, which UTF-8 has no bytes for."""
+    seen = look(*about)
+    return seen, json.dumps(seen)
+
+
+async def _looked(look: Callable[..., Any], *about: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """What is seen, as an answer."""
+    seen, words = await aside(_worded, look, *about)
+    if seen is None:
+        return _problem(404, "this save is not kept any more")
+    return Response(words, 200, headers, "application/json")
 
 
 def _problem(status: int, text: str) -> Response:
-    return _json({"problem": text}, status)
+    return Response(json.dumps({"problem": text}), status, media_type="application/json")
 
 
 def _described(summary: str, **more: Any) -> dict[str, Any]:

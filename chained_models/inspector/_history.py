@@ -21,6 +21,7 @@ from .._record import Record
 from ..calls import CallChain
 from ..dispatcher import Dispatcher
 from ..events import SaveEvent
+from ..exceptions import InvalidOption
 
 __all__ = ["Attempt", "Box", "Changes", "History", "Row"]
 
@@ -134,9 +135,14 @@ class History:
     Args:
         dispatcher: Which.
         clock: Gives the time of day in seconds.
+
+    Raises:
+        InvalidOption: That is no dispatcher.
     """
 
     def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float] = time.time) -> None:
+        if not isinstance(dispatcher, Dispatcher):
+            raise InvalidOption(f"a Dispatcher is needed, not {type(dispatcher).__name__}")
         self.dispatcher = dispatcher
         self.clock = clock
         self.revision = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
+from .._call import name_of
 from .._future import Handle
 from .._snapshot import MISSING, same
 from ..calls import CallChain
@@ -261,10 +261,7 @@ class _Name:
         self._worker = worker
 
     def __str__(self) -> str:
-        worker = self._worker
-        while isinstance(worker, partial):
-            worker = worker.func
-        return str(getattr(worker, "__qualname__", "calls"))
+        return "calls" if self._worker is None else name_of(self._worker)
 
 
 def _same(one: Any, other: Any) -> bool:

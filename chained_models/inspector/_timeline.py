@@ -28,15 +28,20 @@ def chrome_trace(history: History) -> dict[str, Any]:
 
 
 def _event(box: Box, attempt: Attempt, now: float) -> dict[str, Any]:
-    ended = now if attempt.ended is None else attempt.ended
-    state = "running" if attempt.ended is None else "failed" if attempt.error is not None else "done"
+    ended, settled = attempt.ended, box.settled
+    state = "running" if ended is None else "failed" if attempt.error is not None else "done"
+    if settled is not None and (ended is None or ended > settled):
+        ended, state = settled, "abandoned"  # it may run on, but the chain goes on without it
+    begins, ends = (round(moment * _MICROSECONDS) for moment in (attempt.begun, now if ended is None else ended))
     return {
         "ph": "X",
         "name": f"{box.save.action} {box.save.seq}",
         "cat": state,
         "pid": 1,
         "tid": box.row.number,
-        "ts": round(attempt.begun * _MICROSECONDS),
-        "dur": max(0, round((ended - attempt.begun) * _MICROSECONDS)),
+        "ts": begins,
+        "dur": max(
+            0, ends - begins
+        ),  # of rounded moments, or the next one could begin a microsecond before this one ends
         "args": {"attempt": attempt.number, "error": attempt.error, "together": attempt.together},
     }

@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingExtra("Starlette", "inspector") from error
 
-__all__ = ["application"]
+__all__ = ["application", "body_of"]
 
 VIEWERS = 20
 """So many pages may be open at once."""
@@ -100,7 +100,7 @@ class _Routes:
     async def do(self, request: Request) -> Response:
         """What a button does."""
         try:
-            asked = json.loads(await _body(request))
+            asked = json.loads(await body_of(request))
         except (ValueError, RecursionError):
             return _problem(400, 'a JSON object is needed, as in {"command": "pause", "chain": 1}')
         except ClientDisconnect:
@@ -165,7 +165,13 @@ class _Stream(StreamingResponse):
             self._count(-1)
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
+    """The body of a request.
+
+    Raises:
+        ValueError: It is longer than anything that is asked here.
+        ClientDisconnect: It ends too early.
+    """
     body = b""
     async for chunk in request.stream():
         body += chunk

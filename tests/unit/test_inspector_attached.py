@@ -153,7 +153,7 @@ class _Telling(BaseHTTPRequestHandler):
 def telling() -> Iterator[tuple[str, type[_Telling]]]:
     kind = type("Telling", (_Telling,), {})
     server = HTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/#token=x", kind
     server.shutdown()
     server.server_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
 from ._pace import Pace
@@ -15,12 +16,20 @@ from .operation import Answer
 from .policies import RetryPolicy
 from .protocols import Driver
 
-__all__ = ["CallHandle", "Turn"]
+__all__ = ["CallHandle", "Turn", "name_of"]
 
 T = TypeVar("T")
 
 _ONCE = RetryPolicy(attempts=1, timeout=0.0)
 """Nothing is tried again by itself, and the time for all attempts is that of one."""
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called; never what it was given, which may be anything."""
+    while isinstance(function, partial):
+        function = function.func
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return name
 
 
 class CallHandle(Handle[T]):
@@ -84,7 +93,7 @@ class CallHandle(Handle[T]):
     @property
     def destination(self) -> str:
         """The name of its worker."""
-        return getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        return name_of(self.function)
 
     @property
     def action(self) -> str:

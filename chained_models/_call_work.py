@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from . import _observing
 from ._call import CallHandle, Turn
 from ._engine import Engine
 from ._lane import Lane, LaneState
@@ -66,10 +65,7 @@ class CallWork:
             # The first one last: those behind it shall be there when it starts, and may be of its batch.
             for one in reversed(calls):
                 effects += ledger.withdraw(one) if refused else self._fill(ledger, one)
-        if _observing.observers and not refused:
-            for one in calls:
-                _observing.accepted(one)
-        self._engine.run(effects)
+        self._engine.run_accepted(() if refused else calls, effects)
         if refused:
             raise DispatcherClosed
 
@@ -86,9 +82,7 @@ class CallWork:
             if older is not None and older.state is SaveState.QUEUED:
                 call.fronted = older.fronted
                 effects += ledger.supersede(older, call)
-        if _observing.observers:
-            _observing.accepted(call)
-        self._engine.run(effects)
+        self._engine.run_accepted([call], effects)
 
     @staticmethod
     def _fill(ledger: Ledger, call: CallHandle[Any]) -> list[Effect]:

@@ -25,7 +25,7 @@ from ._ledger import saves_of
 from ._machine import Chain, Effect, Idle, Settled, Start, Together, Wake, time_left
 from ._pace import Rest, Unrest
 from ._states import SaveState
-from ._together import Line, attempt_together
+from ._together import Line, attempt_together, first_error
 from ._why import reasons, sentence
 from .drivers import Drivers
 from .handle import Handle
@@ -63,6 +63,15 @@ class Engine(Ends):
         return list(self._lanes.values())
 
     # Carrying out
+
+    def run_accepted(self, saves: Sequence[Handle[Any]], effects: list[Effect]) -> None:
+        """Tell observers that these were asked for, and carry out what that has brought about; also if one is interrupted."""
+        try:
+            if _observing.observers:
+                for one in saves:
+                    _observing.accepted(one)
+        finally:
+            self.run(effects)
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what a verb, a timer or another thread has brought about; raises what interrupted a receiver."""
@@ -190,7 +199,7 @@ class Engine(Ends):
                 gone.append(Ended(one.save, one.token, None, None))
         steps = attempt_together(current, self._say_request)
         if _observing.observers and current:
-            steps = _observing.around([one.save for one in current], steps)
+            steps = _observing.around([one.save for one in current], steps, first_error)
         lines = yield from steps
         ended = [line.ended for line in lines if line.call is None]
         jobs = self._ended(ended, gone)

@@ -102,8 +102,9 @@ class Intake:
         if effects is None:
             return self._submit(model, bound, backend, verb)
         if _observing.observers:
-            _observing.accepted(save)
-        self._engine.run(effects)
+            self._engine.run_accepted([save], effects)
+        else:
+            self._engine.run(effects)
         return save
 
     def _submit(
@@ -177,9 +178,7 @@ class Intake:
                     if full.overflow is not Overflow.BLOCK:
                         raise
             self._wait_for_room(facts, bound.binding.max_pending, driver)
-        if _observing.observers and accepted is save:
-            _observing.accepted(save)
-        self._engine.run(effects)
+        self._engine.run_accepted([save] if accepted is save else (), effects)
         if waited_for and accepted is save:
             self.wait_for(save, waited_for)
         return accepted

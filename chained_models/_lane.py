@@ -258,10 +258,12 @@ class LaneState(Generic[C]):
 
     def beside(self, fits: Callable[[C], bool]) -> list[C]:
         """The chains that may send in one call with the one that was granted: they leave the line for it."""
-        if self.congested:
+        room = min(
+            self.lane.max_batch - 1, len(self.ready)
+        )  # also of a lane without any bound: `sys.maxsize`, `math.inf`
+        if self.congested or room < 1:
             return []
-        most = self.lane.max_batch
-        chosen = list(islice(filter(fits, islice(self.ready, _LOOKED_AT * most)), most - 1))
+        chosen = list(islice(filter(fits, islice(self.ready, _LOOKED_AT * (room + 1))), room))
         for chain in chosen:
             del self.ready[chain]
         return chosen

@@ -7,19 +7,23 @@ nobody who listens: a failed save that only observers have seen is logged like o
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from ._future import Handle
 from .events import SaveEvent, everywhere
 
-__all__ = ["Observer", "accepted", "add", "around", "observers", "remove", "told"]
+__all__ = ["Observer", "accepted", "add", "after_fork", "around", "observers", "remove", "told"]
 
 logger = logging.getLogger("chained_models")
 
 
 class Observer(Protocol):
-    """Is told of saves. What it raises is logged, and stops nothing."""
+    """Is told of saves. What it raises is logged, and stops nothing.
+
+    An interrupt (KeyboardInterrupt, SystemExit) is raised where those of receivers are, when the chain has gone on.
+    """
 
     def accepted(self, save: Handle[Any]) -> None:
         """A save was asked for, in this thread and context; no attempt of it runs yet."""
@@ -34,7 +38,7 @@ class Observer(Protocol):
 
         Args:
             begun: What :meth:`begins` has returned.
-            error: The type of what it raised, by name; None if it raised nothing.
+            error: The type of what it raised, by name; None if it raised nothing. Of several at once: of the first that failed.
             here: Whether this is the context in which it began: not so where its event loop is gone.
         """
         ...
@@ -47,8 +51,14 @@ class Observer(Protocol):
 observers: tuple[Observer, ...] = ()
 """Asked at each save whether there is one; replaced, never changed in place."""
 
+# Re-entrant, as every lock that a signal handler may meet.
+_changing = threading.RLock()
 
-def _log(error: Exception, text: str, *about: Any) -> None:
+
+def _contain(error: BaseException, save: Handle[Any], text: str, *about: Any) -> None:
+    if not isinstance(error, Exception):
+        save.interrupt = error  # raised when all that was decided has been carried out
+        return
     error.__context__ = None  # most likely the failure of the save, whose text may hold what was sent
     logger.error(text, *about, exc_info=error)
 
@@ -56,24 +66,35 @@ def _log(error: Exception, text: str, *about: Any) -> None:
 def add(observer: Observer) -> None:
     """Have it told from now on."""
     global observers  # noqa: PLW0603 - all of the process
-    observers = (*observers, observer)
-    everywhere.watch(watched=True)
+    with _changing:
+        observers = (*observers, observer)
+        everywhere.watch(watched=True)
 
 
 def remove(observer: Observer) -> None:
     """Have it told no more."""
     global observers  # noqa: PLW0603
-    observers = tuple(one for one in observers if one is not observer)
-    everywhere.watch(watched=bool(observers))
+    with _changing:
+        observers = tuple(one for one in observers if one is not observer)
+        everywhere.watch(watched=bool(observers))
+
+
+def after_fork() -> None:
+    """In a forked child: the lock may have been held at the fork."""
+    global _changing  # noqa: PLW0603
+    _changing = threading.RLock()
 
 
 def accepted(save: Handle[Any]) -> None:
-    """Tell all observers."""
+    """Tell all observers; raises what interrupted one of them."""
     for observer in observers:
         try:
             observer.accepted(save)
-        except Exception as error:  # noqa: BLE001 - it is logged
-            _log(error, "%s could not be told of; it goes on", save)
+        except BaseException as error:  # noqa: BLE001 - it is logged, or kept
+            _contain(error, save, "%s could not be told of; it goes on", save)
+    interrupt, save.interrupt = save.interrupt, None
+    if interrupt is not None:
+        raise interrupt
 
 
 def told(event: SaveEvent) -> None:
@@ -81,37 +102,50 @@ def told(event: SaveEvent) -> None:
     for observer in observers:
         try:
             observer.told(event)
-        except Exception as error:  # noqa: BLE001 - it is logged
-            _log(error, "%s: %s could not be told of; it goes on", event.save, event.name)
+        except BaseException as error:  # noqa: BLE001 - it is logged, or kept
+            _contain(error, event.save, "%s: %s could not be told of; it goes on", event.save, event.name)
 
 
-def around(saves: Sequence[Handle[Any]], steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """The steps of an attempt, of which all observers are told."""
+def around(
+    saves: Sequence[Handle[Any]],
+    steps: Generator[Any, Any, Any],
+    failure: Callable[[Any], BaseException | None] | None = None,
+) -> Generator[Any, Any, Any]:
+    """The steps of an attempt, of which all observers are told; `failure` finds in what they return what went wrong."""
     for observer in observers:
-        steps = _told(observer, saves, steps)
+        steps = _told(observer, saves, steps, failure)
     return steps
 
 
 def _told(
-    observer: Observer, saves: Sequence[Handle[Any]], steps: Generator[Any, Any, Any]
+    observer: Observer,
+    saves: Sequence[Handle[Any]],
+    steps: Generator[Any, Any, Any],
+    failure: Callable[[Any], BaseException | None] | None,
 ) -> Generator[Any, Any, Any]:
     try:
         begun = observer.begins(saves)
-    except Exception as failure:  # noqa: BLE001 - it is logged
-        _log(failure, "an attempt of %s could not be told of; it goes on", saves[0])
+    except BaseException as problem:  # noqa: BLE001 - it is logged, or kept
+        _contain(problem, saves[0], "an attempt of %s could not be told of; it goes on", saves[0])
         return (yield from steps)
-    error: str | None = None
+    error: BaseException | None = None
     here = True
     try:
-        return (yield from steps)
-    except GeneratorExit:
-        error, here = "GeneratorExit", False  # its loop is gone, and with it the context
+        returned = yield from steps
+        error = None if failure is None else failure(returned)
+    except GeneratorExit as gone:
+        error, here = gone, False  # its loop is gone, and with it the context
         raise
     except BaseException as raised:
-        error = type(raised).__qualname__  # not its text, which may hold what was sent
+        error = raised
         raise
+    else:
+        return returned
     finally:
+        # Not its text, which may hold what was sent.
+        kind = None if error is None else type(error).__qualname__
+        error = None
         try:
-            observer.ends(begun, error, here=here)
-        except Exception as failure:  # noqa: BLE001 - it is logged
-            _log(failure, "the end of an attempt of %s could not be told of; it goes on", saves[0])
+            observer.ends(begun, kind, here=here)
+        except BaseException as problem:  # noqa: BLE001 - it is logged, or kept
+            _contain(problem, saves[0], "the end of an attempt of %s could not be told of; it goes on", saves[0])

@@ -15,7 +15,7 @@ from ._machine import Start
 from .operation import Answer, Operation
 from .protocols import Call, Execution
 
-__all__ = ["Line", "attempt_together"]
+__all__ = ["Line", "attempt_together", "first_error"]
 
 
 class Line:
@@ -94,6 +94,12 @@ def attempt_together(
             else:
                 line.go_on(result)
     return lines
+
+
+def first_error(lines: Iterable[Line]) -> BaseException | None:
+    """What the first of these attempts that has failed did so with."""
+    errors = (line.ended.error for line in lines)
+    return next((error for error in errors if error is not None), None)
 
 
 def _sent(backend: Any, sends: Sequence[tuple[Any, float | None]]) -> Generator[Call, Any, Sequence[Any]]:

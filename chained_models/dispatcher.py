@@ -195,7 +195,7 @@ class Dispatcher:
             halted.retried_by = successor
             successor.waits = len(successor.after)
             effects = ledger.retry(chain, successor, line)
-        self._engine.run(effects)
+        self._engine.run_accepted([successor], effects)
         self._intake.wait_for(successor, successor.after)
         return successor
 

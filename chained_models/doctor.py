@@ -11,9 +11,11 @@ import math
 import platform
 import re
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from importlib import metadata
 from typing import Any
 
+from ._call import name_of
 from .exceptions import ChainedModelsError, InvalidOption
 from .mixin import ChainedSaveMixin, bound_of, dispatcher_of
 from .operation import Method
@@ -27,7 +29,7 @@ _PACKAGE = "chained-models"
 def examine() -> dict[str, Any]:
     """Versions: ours, Python's, and those of the libraries of each extra (None where one is missing)."""
     extras: dict[str, dict[str, str | None]] = {}
-    for requirement in metadata.requires(_PACKAGE) or ():
+    for requirement in _requirements():
         library, _, marker = requirement.partition(";")
         extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", marker)
         name = re.match(r"[A-Za-z0-9._-]+", library)
@@ -39,6 +41,13 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "extras": extras,
     }
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires(_PACKAGE) or []
+    except metadata.PackageNotFoundError:  # it runs from somewhere into which it was copied
+        return []
 
 
 def _version(name: str) -> str | None:
@@ -63,7 +72,7 @@ def found(path: str) -> type[ChainedSaveMixin]:
             one = getattr(one, part)
     except (ImportError, AttributeError) as error:
         raise InvalidOption(f"{path!r} was not found: {error}") from error
-    except Exception as error:  # the module is the user's
+    except (Exception, SystemExit) as error:  # the module is the user's, and may be a program
         raise InvalidOption(f"{path!r}: importing {module_name} raised {type(error).__name__}: {error}") from error
     if not (isinstance(one, type) and issubclass(one, ChainedSaveMixin)):
         raise InvalidOption(f"{path!r} is no model: it does not inherit from ChainedSaveMixin")
@@ -90,10 +99,14 @@ def explain(model_type: type[ChainedSaveMixin]) -> dict[str, Any]:
         "identity_by": "server" if bound.server_given else "client",
         "version": bound.adapter.version_name(model_type),
         "resource": bound.resource,
-        "backend": repr(backend),
+        "backend": _backend(backend),
         "guarantee": [one.name for one in type(guarantee) if one in guarantee] or ["PLAIN"],
         "driver": type(dispatcher.port(backend).driver).__name__,
-        "lane": {"max_in_flight": lane.max_in_flight, "max_batch": lane.max_batch, "paused": lane.paused},
+        "lane": {
+            "max_in_flight": _number(lane.max_in_flight),
+            "max_batch": _number(lane.max_batch),
+            "paused": lane.paused,
+        },
         "sends": {method.value: _sends(backend, method, model, bound.resource) for method in Method},
         "policies": {
             "retry": {name: _number(getattr(binding.retry, name)) for name in binding.retry.__dataclass_fields__},
@@ -103,7 +116,7 @@ def explain(model_type: type[ChainedSaveMixin]) -> dict[str, Any]:
             "coalesce": _named(binding.coalesce),
             "max_pending": binding.max_pending,
             "overflow": _named(binding.overflow),
-            "ordering_key": None if binding.ordering_key is None else binding.ordering_key.__qualname__,
+            "ordering_key": _named(binding.ordering_key),
         },
     }
 
@@ -113,10 +126,18 @@ def _sends(backend: Any, method: Method, model: Any, resource: str) -> str:
     return f"{type(backend).__name__}.execute({method.name})" if describe is None else describe(method, model, resource)
 
 
+def _backend(backend: Any) -> str:
+    """One of ours as it calls itself, without secrets; of another one its class, for what its `repr` tells nobody knows."""
+    kind = type(backend)
+    says = next(base for base in kind.__mro__ if "__repr__" in vars(base))
+    return repr(backend) if says.__module__.startswith(f"{__package__}.") else f"{kind.__module__}:{kind.__qualname__}"
+
+
 def _named(policy: Any) -> Any:
+    """A member by its name, a function by its own: never what it was given, which may be secret."""
     if isinstance(policy, Mapping):
         return {kind.__name__: rule.name for kind, rule in policy.items()}
-    return policy if policy is None else getattr(policy, "name", getattr(policy, "__qualname__", repr(policy)))
+    return policy if policy is None else policy.name if isinstance(policy, Enum) else name_of(policy)
 
 
 def _number(value: Any) -> Any:
@@ -145,4 +166,6 @@ def diagnosis(paths: list[str]) -> tuple[dict[str, Any], bool]:
             classes[path] = explain(found(path))
         except ChainedModelsError as error:
             classes[path], well = {"problem": str(error)}, False
+        except Exception as error:  # noqa: BLE001 - the backend and its words are the user's; not its text, which may hold a secret
+            classes[path], well = {"problem": f"asking its backend raised {type(error).__name__}"}, False
     return {**facts, "classes": classes} if paths else facts, well

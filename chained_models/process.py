@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 
-from . import _future
+from . import _future, _observing
 from . import dispatcher as _dispatcher
 from .dispatcher import Dispatcher
 from .exceptions import InvalidOption
@@ -68,6 +68,7 @@ def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - it may have been held at the fork
     _lock = threading.RLock()
     _future.after_fork()
+    _observing.after_fork()
     for dispatcher in list(_dispatcher.living):
         dispatcher.after_fork()
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -39,7 +39,6 @@ logger = logging.getLogger("chained_models")
 SYSTEM = "chained_models"
 
 _ENDS = frozenset({"sync", "error", "abandoned", "superseded", "cancelled"})
-_CONGESTION = {"congested": 1, "recovered": -1}
 
 
 class Trace(NamedTuple):
@@ -58,14 +57,22 @@ class Watched(Protocol):
         """Every save that is not settled."""
         ...
 
+    def lanes(self) -> Iterable[Mapping[str, Any]]:
+        """What every lane in use is at."""
+        ...
 
-_watched: weakref.WeakSet[Any] = weakref.WeakSet()
-"""All dispatchers of the process."""
+
+_watched: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""All dispatchers of the process, by their `id`. No set: one may be made in another thread while this is gone through."""
 
 
 def watch(dispatcher: Watched) -> None:
     """For the dispatcher: let it be counted, as long as it lives."""
-    _watched.add(dispatcher)
+    _watched[id(dispatcher)] = dispatcher
+
+
+def _dispatchers() -> list[Watched]:
+    return [one for reference in _watched.valuerefs() if (one := reference()) is not None]
 
 
 class _Attempt:
@@ -121,6 +128,7 @@ class Telemetry:
             self._metrics: Any = import_module("opentelemetry.metrics")
         except ImportError as error:
             raise MissingExtra("opentelemetry-api", "otel") from error
+        self._meter_provider = meter_provider
         self._tracer = self._trace.get_tracer(SYSTEM, tracer_provider=tracer_provider)
         meter = self._metrics.get_meter(SYSTEM, meter_provider=meter_provider)
         self._sent = meter.create_counter(
@@ -135,20 +143,38 @@ class Telemetry:
         self._processed = meter.create_histogram(
             "messaging.process.duration", unit="s", description="How long attempts took."
         )
-        self._congested = meter.create_up_down_counter(
-            "chained_models.lane.congested", unit="{lane}", description="Lanes that are congested."
+        # Asked for, not counted up and down: whoever begins or ends to tell while a lane is congested would be wrong for ever.
+        meter.create_observable_up_down_counter(
+            "chained_models.lane.congested",
+            [self._asked(Telemetry._congested)],
+            unit="{lane}",
+            description="Lanes that are congested.",
         )
         meter.create_observable_gauge(
-            "chained_models.chain.depth", [self._depths], unit="{message}", description="Saves that are not settled."
+            "chained_models.chain.depth",
+            [self._asked(Telemetry._depths)],
+            unit="{message}",
+            description="Saves that are not settled.",
         )
         meter.create_observable_gauge(
-            "chained_models.chain.age", [self._ages], unit="s", description="How long the oldest save has waited."
+            "chained_models.chain.age",
+            [self._asked(Telemetry._ages)],
+            unit="s",
+            description="How long the oldest save has waited.",
         )
-        self._live = True
 
-    def end(self) -> None:
-        """Report nothing any more."""
-        self._live = False
+    def _asked(self, look: Callable[[Telemetry], Iterator[Observation]]) -> Callable[..., Iterable[Observation]]:
+        """What is called for a metric that is asked for: it tells as long as anybody tells this provider.
+
+        Not a method of ours: of two instruments of one name a provider calls that of before, and never ours.
+        """
+        provider = self._meter_provider
+
+        def observed(options: CallbackOptions) -> Iterable[Observation]:
+            telling = active
+            return () if telling is None or telling._meter_provider is not provider else look(telling)
+
+        return observed
 
     # Spans
 
@@ -175,17 +201,19 @@ class Telemetry:
     # Metrics
 
     def told(self, event: SaveEvent) -> None:
-        """Something has happened to a save: it has ended, or its lane is congested, or is so no more."""
+        """Something has happened to a save: it has ended, say."""
         if event.name in _ENDS and (outcome := event.save.outcome) is not None:
             self._ended.add(1, {**_about(event.save), "chained_models.outcome": outcome.value})
-        elif event.name in _CONGESTION:
-            self._congested.add(_CONGESTION[event.name], {"messaging.system": SYSTEM})
 
-    def _depths(self, options: CallbackOptions) -> Iterator[Observation]:
+    def _congested(self) -> Iterator[Observation]:
+        lanes = {lane["id"] for dispatcher in _dispatchers() for lane in dispatcher.lanes() if lane["congested"]}
+        yield self._metrics.Observation(len(lanes), {"messaging.system": SYSTEM})
+
+    def _depths(self) -> Iterator[Observation]:
         for destination, depth, _ in self._counted():
             yield self._metrics.Observation(depth, _named(destination))
 
-    def _ages(self, options: CallbackOptions) -> Iterator[Observation]:
+    def _ages(self) -> Iterator[Observation]:
         now = time.monotonic()
         for destination, _, since in self._counted():
             if since is not None:
@@ -193,7 +221,7 @@ class Telemetry:
 
     def _counted(self) -> list[tuple[str, int, float | None]]:
         counted: dict[str, tuple[int, float | None]] = {}
-        for save in (save for dispatcher in list(_watched) if self._live for save in dispatcher.unsettled()):
+        for save in (save for dispatcher in _dispatchers() for save in dispatcher.unsettled()):
             depth, earliest = counted.get(save.destination, (0, None))
             known = [one for one in (earliest, None if save.trace is None else save.trace.since) if one is not None]
             counted[save.destination] = (depth + 1, min(known, default=None))
@@ -232,7 +260,6 @@ def uninstrument() -> None:
     made, active = active, None
     if made is not None:
         _observing.remove(made)
-        made.end()
 
 
 def _named(destination: str) -> dict[str, Any]:

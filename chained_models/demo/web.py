@@ -118,10 +118,12 @@ def page(*, port: int = 0, seed: int = 1) -> Iterator[Page]:
 
         from ..backends.rest import RestBackend
         from ..inspector._serving import Serving
+    except MissingExtra:
+        raise
     except ImportError as error:
         raise MissingExtra("requests", "cli") from error
     server = _Server(seed)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="chained-models-demo", daemon=True).start()
     session = requests.Session()
     session.trust_env = False
 
@@ -159,9 +161,11 @@ def page(*, port: int = 0, seed: int = 1) -> Iterator[Page]:
 def _wrapping(calls: CallChain, baskets: list[Basket]) -> Any:
     """The demo's own routes in front of the inspector's."""
     from starlette.applications import Starlette
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Mount, Route
+
+    from ..inspector._application import body_of
 
     async def static(request: Request) -> Response:
         name = request.url.path.rpartition("/")[2] or "demo.html"
@@ -171,17 +175,17 @@ def _wrapping(calls: CallChain, baskets: list[Basket]) -> Any:
 
     async def add(request: Request) -> Response:
         try:
-            asked = json.loads(await request.body())
+            asked = json.loads(await body_of(request))
             match asked:
-                case {"item": int(item)} if 0 < item <= ITEMS:
+                case {"item": item} if item in range(1, ITEMS + 1) and type(item) is int:
                     calls.add(item, name=str(item))
-                case {"basket": int(number)} if 0 < number <= len(baskets):
+                case {"basket": number} if number in range(1, len(baskets) + 1) and type(number) is int:
                     basket = baskets[number - 1]
                     basket.apples += 1
                     basket.save()
                 case _:
                     return JSONResponse({"problem": "there is no such item"}, 400)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, ClientDisconnect):
             return JSONResponse({"problem": "a JSON object is needed"}, 400)
         except ChainedModelsError as error:
             return JSONResponse({"problem": str(error)}, 409)

@@ -10,7 +10,6 @@ not shown unless asked for; those of attributes that a model names in ``__chaine
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -46,14 +45,22 @@ def app(
 
     Raises:
         MissingExtra: Starlette is not installed.
+        InvalidOption: The token would keep nobody out, or that is no dispatcher.
     """
     from ._application import application
+    from ._guard import token_of
     from ._history import History
 
+    chosen = token_of(token)
+    history = History(dispatcher)
+    try:
+        guard = application(history, token=chosen, hosts=hosts, values=values, readonly=readonly)
+    except BaseException:
+        history.close()
+        raise
     if token is None:
-        token = secrets.token_urlsafe(32)
-        print(f"chained_models inspector: the token is {token}; open the page with #token={token}")  # noqa: T201 - its reader is at the terminal
-    return application(History(dispatcher), token=token, hosts=hosts, values=values, readonly=readonly)
+        print(f"chained_models inspector: the token is {chosen}; open the page with #token={chosen}")  # noqa: T201 - its reader is at the terminal
+    return guard
 
 
 def serve(
@@ -80,7 +87,7 @@ def serve(
 
     Raises:
         MissingExtra: Starlette or uvicorn is not installed.
-        InvalidOption: The port is taken.
+        InvalidOption: The port is taken, the token would keep nobody out, or that is no dispatcher.
     """
     from ._serving import Serving
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
-from ._guard import PAGES, Application, Guard
+from ._aside import aside
+from ._guard import PAGES, Application, Guard, Receive, Scope, Send
 from ._history import History
 from ._timeline import chrome_trace
 from ._view import View
@@ -18,12 +19,12 @@ from ._view import View
 try:
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
 except ImportError as error:
     raise MissingExtra("Starlette", "inspector") from error
 
-__all__ = ["application"]
+__all__ = ["application", "body_of"]
 
 VIEWERS = 20
 """So many pages may be open at once."""
@@ -59,7 +60,7 @@ def application(
             Route("/style.css", routes.page),
             Route("/state", routes.state),
             Route("/events", routes.events),
-            Route("/saves/{number:int}", routes.save),
+            Route("/saves/{number}", routes.save),
             Route("/trace.json", routes.trace),
             Route("/openapi.json", routes.openapi),
             Route("/do", routes.do, methods=["POST"]),
@@ -81,28 +82,25 @@ class _Routes:
 
     async def state(self, request: Request) -> Response:
         """All chains that have changed since a revision."""
-        return JSONResponse(self._view.overview(_number(request.query_params.get("since"))))
+        return await _looked(self._view.overview, _number(request.query_params.get("since")))
 
     async def save(self, request: Request) -> Response:
         """One save."""
-        detail = self._view.detail(request.path_params["number"])
-        if detail is None:
-            return _problem(404, "this save is not kept any more")
-        return JSONResponse(detail)
+        return await _looked(self._view.detail, _number(request.path_params["number"]))
 
     async def trace(self, request: Request) -> Response:
         """All attempts, in the Chrome trace-event format."""
         headers = {"content-disposition": 'attachment; filename="chained-models-trace.json"'}
-        return JSONResponse(chrome_trace(self._view.history), headers=headers)
+        return await _looked(chrome_trace, self._view.history, headers=headers)
 
     async def openapi(self, request: Request) -> Response:
         """The routes, for programs."""
-        return JSONResponse(_OPENAPI)
+        return Response(json.dumps(_OPENAPI), media_type="application/json")
 
     async def do(self, request: Request) -> Response:
         """What a button does."""
         try:
-            asked = json.loads(await _body(request))
+            asked = json.loads(await body_of(request))
         except (ValueError, RecursionError):
             return _problem(400, 'a JSON object is needed, as in {"command": "pause", "chain": 1}')
         except ClientDisconnect:
@@ -113,42 +111,67 @@ class _Routes:
             return _problem(403, "this inspector is read only")
         command = asked.pop("command")
         try:
-            # In a thread: a driver that runs saves in the caller would run them in the server's loop.
-            await asyncio.to_thread(self._view.do, command, asked)
+            # A driver that runs saves in the caller would run them in the server's loop.
+            await aside(self._view.do, command, asked)
         except ChainedModelsError as error:
             return _problem(409, str(error))
+        except Exception as error:  # noqa: BLE001 - a receiver was interrupted, or a driver of the user's raised
+            return _problem(409, f"it raised {type(error.__cause__ or error).__name__}")
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
         """What changes, as it does: server-sent events; each has the revision as its id, to go on from after a lost connection."""
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if self._viewers >= VIEWERS:
             return _problem(503, f"{VIEWERS} pages are open already")
         boot, _, revision = request.headers.get("last-event-id", "").partition("-")
-        since = _number(revision) if boot == self._view.boot else 0
-        return StreamingResponse(self._stream(since), media_type="text/event-stream")
+        return _Stream(self._stream(boot, _number(revision)), self._count)
 
-    async def _stream(self, since: int) -> AsyncIterator[bytes]:
-        self._viewers += 1
+    def _count(self, viewers: int) -> None:
+        self._viewers += viewers
+
+    async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
         quiet = math.inf  # the first one at once
+        while not self._view.history.closed:
+            changed = self._view.history.revision != since
+            if changed or quiet == math.inf:
+                state, words = await aside(_worded, self._view.overview, since, boot)
+                since, boot = state["revision"], state["boot"]
+                yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
+                quiet = 0.0
+            elif quiet >= HEARTBEAT:
+                yield b": nothing new\n\n"
+                quiet = 0.0
+            await asyncio.sleep(LOOK)
+            quiet += LOOK
+        yield b"event: end\ndata: {}\n\n"
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events to one viewer, who counts from the first moment to the last."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncIterator[bytes], count: Callable[[int], None]) -> None:
+        super().__init__(content)
+        self._count = count
+        count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            while not self._view.history.closed:
-                changed = self._view.history.revision != since
-                if changed or quiet == math.inf:
-                    state = self._view.overview(since)
-                    since = state["revision"]
-                    yield f"id: {self._view.boot}-{since}\ndata: {json.dumps(state)}\n\n".encode()
-                    quiet = 0.0
-                elif quiet >= HEARTBEAT:
-                    yield b": nothing new\n\n"
-                    quiet = 0.0
-                await asyncio.sleep(LOOK)
-                quiet += LOOK
-            yield b"event: end\ndata: {}\n\n"
+            await super().__call__(scope, receive, send)
         finally:
-            self._viewers -= 1
+            self._count(-1)
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
+    """The body of a request.
+
+    Raises:
+        ValueError: It is longer than anything that is asked here.
+        ClientDisconnect: It ends too early.
+    """
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -161,8 +184,22 @@ def _number(given: str | None) -> int:
     return int(given) if given is not None and given.isascii() and given.isdigit() and len(given) < 19 else 0
 
 
+def _worded(look: Callable[..., Any], *about: Any) -> tuple[Any, str]:
+    """What is seen, and the same as JSON; all of it in ASCII: a name may hold half of a surrogate pair, which UTF-8 has no bytes for."""
+    seen = look(*about)
+    return seen, json.dumps(seen)
+
+
+async def _looked(look: Callable[..., Any], *about: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """What is seen, as an answer."""
+    seen, words = await aside(_worded, look, *about)
+    if seen is None:
+        return _problem(404, "this save is not kept any more")
+    return Response(words, 200, headers, "application/json")
+
+
 def _problem(status: int, text: str) -> Response:
-    return JSONResponse({"problem": text}, status)
+    return Response(json.dumps({"problem": text}), status, media_type="application/json")
 
 
 def _described(summary: str, **more: Any) -> dict[str, Any]:

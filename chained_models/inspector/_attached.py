@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ..exceptions import InvalidOption, MissingExtra
+from ._text import text
 
 __all__ = ["Attached", "lines", "shown"]
 
@@ -67,18 +68,34 @@ class Attached:
         try:
             path = "state" if once else "events"
             with self._session.get(
-                f"{self._address}/{path}", headers=self._headers, stream=True, timeout=(5, QUIET)
+                f"{self._address}/{path}",
+                headers=self._headers,
+                stream=True,
+                timeout=(5, QUIET),
+                allow_redirects=False,  # the token is for this address
             ) as answer:
                 if answer.status_code != 200:
-                    raise InvalidOption(f"the inspector refuses: {answer.text[:200]}")
+                    raise InvalidOption(f"the inspector refuses: {text(answer.text[:200], plain=True)}")
                 if once:
                     yield answer.json()
-                    return
-                for line in answer.iter_lines(chunk_size=None):
-                    if line.startswith(b"data: ") and (state := json.loads(line[6:])):
-                        yield state
-        except self._requests.RequestException as error:
+                else:
+                    yield from _whole(answer.iter_lines(chunk_size=None))
+        except InvalidOption:
+            raise
+        except (self._requests.RequestException, ValueError, TypeError, LookupError) as error:
             raise ConnectionError(f"no inspector answers at {self._address} ({type(error).__name__})") from error
+
+
+def _whole(told: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The states in these lines. One that is all there is also says what is not in it."""
+    boot, known = "", set[int]()
+    for line in told:
+        if line.startswith(b"data: ") and (state := json.loads(line[6:])):
+            if state["boot"] != boot:
+                boot = state["boot"]
+                state["gone"] = [*known]
+            known |= {chain["id"] for chain in state["chains"]}
+            yield state
 
 
 def shown(chains: dict[int, dict[str, Any]], state: dict[str, Any]) -> None:

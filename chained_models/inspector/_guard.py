@@ -9,11 +9,14 @@ one, and no cookie leads to it.
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["LOOPBACK", "TOKEN", "Guard"]
+from ..exceptions import InvalidOption
+
+__all__ = ["LOOPBACK", "PAGES", "TOKEN", "Application", "Guard", "Receive", "Scope", "Send", "token_of"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,6 +48,19 @@ _HEADERS = (
 )
 
 
+def token_of(given: Any) -> str:
+    """The token that was given, or a random one.
+
+    Raises:
+        InvalidOption: It would keep nobody out, or cannot be sent in a header.
+    """
+    if given is None:
+        return secrets.token_urlsafe(32)
+    if not isinstance(given, str) or not given or not all("!" <= one <= "~" for one in given):
+        raise InvalidOption("token=...: some characters, of ASCII and without blanks; leave it out for a random one")
+    return given
+
+
 class Guard:
     """Lets through to `app` what may come through, and answers 403 to everything else.
 
@@ -68,7 +84,7 @@ class Guard:
         self._pages = pages
         self.close = close
         self._token = token.encode()
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = frozenset(host.lower() for host in ((hosts,) if isinstance(hosts, str) else hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

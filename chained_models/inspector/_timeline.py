@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._history import Attempt, Box, History
-from ._view import text
+from ._view import title
 
 __all__ = ["chrome_trace"]
 
@@ -22,22 +22,26 @@ def chrome_trace(history: History) -> dict[str, Any]:
         {"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "chained_models"}}
     ]
     for row in history:
-        name = {"name": text(row.current_key, plain=True)}
-        events.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": row.number, "args": name})
-        events += [_event(box, one, now) for box in list(row.boxes) for one in list(box.attempts)]
+        events.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": row.number, "args": {"name": title(row)}})
+        events += [_event(box, one, now) for box in row.boxes for one in list(box.attempts)]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
 def _event(box: Box, attempt: Attempt, now: float) -> dict[str, Any]:
-    ended = now if attempt.ended is None else attempt.ended
-    state = "running" if attempt.ended is None else "failed" if attempt.error is not None else "done"
+    ended, settled = attempt.ended, box.settled
+    state = "running" if ended is None else "failed" if attempt.error is not None else "done"
+    if settled is not None and (ended is None or ended > settled):
+        ended, state = settled, "abandoned"  # it may run on, but the chain goes on without it
+    begins, ends = (round(moment * _MICROSECONDS) for moment in (attempt.begun, now if ended is None else ended))
     return {
         "ph": "X",
         "name": f"{box.save.action} {box.save.seq}",
         "cat": state,
         "pid": 1,
         "tid": box.row.number,
-        "ts": round(attempt.begun * _MICROSECONDS),
-        "dur": max(0, round((ended - attempt.begun) * _MICROSECONDS)),
+        "ts": begins,
+        "dur": max(
+            0, ends - begins
+        ),  # of rounded moments, or the next one could begin a microsecond before this one ends
         "args": {"attempt": attempt.number, "error": attempt.error, "together": attempt.together},
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from .._call import name_of
 from .._future import Handle
-from .._record import Record
 from .._snapshot import MISSING, same
 from ..calls import CallChain
 from ..chain import Chain
@@ -15,14 +15,16 @@ from ..exceptions import ChainedModelsError, InvalidOption
 from ..handle import SaveHandle
 from ..operation import Answer, Operation
 from ._history import Box, History, Row
+from ._secrets import hidden_in, secrets_of
+from ._text import text
 
-__all__ = ["View", "text"]
+__all__ = ["View", "title"]
 
-UNSHOWN = "__chained_secret__"
-"""The class attribute that names attributes whose values are never shown."""
+COUNTED = 5.0
+"""Seconds of which all attempts are told."""
 
-LONGEST = 500
-"""Characters of a value that are shown."""
+LATEST = 200
+"""So many attempts are told at least, if there are."""
 
 _COMMANDS = ("pause", "resume", "clear", "retry", "skip")
 
@@ -45,28 +47,46 @@ class View:
 
     # What is shown
 
-    def overview(self, since: int = 0) -> dict[str, Any]:
-        """All chains that have changed since that revision, and the lanes."""
-        revision, rows, gone = self.history.rows(since)
+    def overview(self, since: int = 0, boot: str = "") -> dict[str, Any]:
+        """All chains that have changed since that revision, and the lanes.
+
+        Args:
+            since: What whoever asks has seen.
+            boot: What was said to be the boot then. With another one in the answer, what is not in there is gone.
+        """
+        start, _, later = boot.partition(".")
+        ours = start == self.boot and later.isdecimal() == bool(later)
+        changes = self.history.changes(since if ours or not boot else 0)
+        if changes.whole or not ours:
+            boot = f"{self.boot}.{changes.revision}" if changes.whole else self.boot
+        now = self.history.clock()
         return {
-            "boot": self.boot,
-            "revision": revision,
-            "now": self.history.clock(),
+            "boot": boot,
+            "revision": changes.revision,
+            "now": now,
             "readonly": self.readonly,
             "values": self.values,
-            "chains": [self._row(row) for row in rows],
-            "gone": gone,
-            "lanes": self.history.dispatcher.lanes(),
-            "latencies": [[round(end, 3), round(seconds, 4)] for end, seconds in list(self.history.latencies)[-200:]],
+            "chains": [self._row(row) for row in changes.rows],
+            "gone": changes.gone,
+            "lanes": [
+                {name: _number(value) for name, value in lane.items()} for lane in self.history.dispatcher.lanes()
+            ],
+            "latencies": self._latencies(now),
         }
+
+    def _latencies(self, now: float) -> list[list[float]]:
+        """Those of the latest attempts; all of the last seconds, for whoever counts them, and so many at least."""
+        kept = list(self.history.latencies)
+        counted = sum(end > now - COUNTED for end, _ in kept)
+        return [[round(end, 3), round(seconds, 4)] for end, seconds in kept[-max(counted, LATEST) :]]
 
     def _row(self, row: Row) -> dict[str, Any]:
         chain = self._chain(row)
         halted = chain.halted
-        boxes = list(row.boxes)
+        boxes = row.boxes
         return {
             "id": row.number,
-            "title": _title(row),
+            "title": title(row),
             "paused": chain.paused,
             "halted": None if halted is None else halted.seq,
             "idle": all(box.save.outcome is not None for box in boxes),
@@ -100,13 +120,13 @@ class View:
         return {
             **self._box(box),
             "chain": box.row.number,
-            "title": _title(box.row),
+            "title": title(box.row),
             "save_id": save.id,
             "model": type(save.subject).__qualname__,
             "method": save.method.value if isinstance(save, SaveHandle) and save.method is not None else None,
             "outcome": None if save.outcome is None else save.outcome.value,
             "error": None if error is None else type(error).__name__,
-            "why_waiting": text(save.why_waiting, plain=True) if save.outcome is None else None,
+            "why_waiting": self._why_waiting(box),
             "attempts": [
                 {
                     "number": one.number,
@@ -128,40 +148,53 @@ class View:
         if not isinstance(save, SaveHandle):
             return {}
         operation: Operation | None = save.operation
-        values = save.snapshot if operation is None else operation.values
-        return {name: self._value(save, name, value) for name, value in values.items()}
+        return self._shown(save, save.snapshot if operation is None else operation.values)
 
     def _difference(self, box: Box) -> list[dict[str, Any]]:
         """What differs from the save of the same object in front of it."""
         save, earlier = box.save, self.history.before(box)
         if not isinstance(save, SaveHandle) or earlier is None or not isinstance(earlier.save, SaveHandle):
             return []
-        before = earlier.save.snapshot
-        return [
-            {
-                "name": name,
-                "before": self._value(save, name, before.get(name, MISSING)),
-                "after": self._value(save, name, value),
-            }
-            for name, value in save.snapshot.items()
-            if not same(value, before.get(name, MISSING))
-        ]
+        before, after = earlier.save.snapshot, save.snapshot
+        names = [name for name, value in after.items() if not _same(value, before.get(name, MISSING))]
+        was = self._shown(save, {name: before.get(name, MISSING) for name in names})
+        became = self._shown(save, {name: after[name] for name in names})
+        return [{"name": name, "before": was[name], "after": became[name]} for name in names]
 
     def _answer(self, save: Handle[Any]) -> dict[str, Any] | None:
+        """What the backend answered: by the names of attributes, as far as they were understood, and then by its own."""
         answer: Answer | None = save.answer
         if answer is None:
             return None
-        values = answer.values if isinstance(answer.values, Mapping) else {}
-        return {
-            "version": None if answer.version is None else text(answer.version),
-            "values": {str(name): self._value(save, str(name), value) for name, value in values.items()},
-        }
+        try:
+            raw = dict(answer.values) if isinstance(answer.values, Mapping) else {}
+        except BaseException:  # noqa: BLE001 - it is the backend's own
+            raw = {}
+        understood = (save.understood or {}) if isinstance(save, SaveHandle) else {}
+        values = self._shown(save, understood)
+        for name, value in raw.items():
+            # By whatever name it comes back, a secret is one: beside secrets only what is understood is shown.
+            values.setdefault(text(name, plain=True), None if secrets_of(save) or not self.values else text(value))
+        return {"version": None if answer.version is None else text(answer.version), "values": values}
 
-    def _value(self, save: Handle[Any], name: str, value: Any) -> str | None:
-        """The value as text; None if it is not shown."""
-        if not self.values or name in _secrets(save) or value is MISSING:
-            return None
-        return text(value)
+    def _why_waiting(self, box: Box) -> str | None:
+        try:
+            why = box.save.why_waiting
+        except BaseException as error:  # noqa: BLE001 - how an identity is written is the user's code
+            return f"it cannot be said: {type(error).__name__}"
+        return (
+            None
+            if why is None
+            else hidden_in(text(why, plain=True), *(one.save for one in box.row.boxes), *box.save.after)
+        )
+
+    def _shown(self, save: Handle[Any], values: Mapping[str, Any]) -> dict[str, str | None]:
+        """The values as text; None for what is not shown."""
+        secret = secrets_of(save)
+        return {
+            text(name, plain=True): text(value) if self.values and name not in secret and value is not MISSING else None
+            for name, value in values.items()
+        }
 
     # What is done
 
@@ -175,20 +208,20 @@ class View:
         if self.readonly:
             raise InvalidOption("this inspector is read only")
         match command, what:
-            case "cancel", {"save": int(number)}:
+            case "cancel", {"save": number} if _is_number(number):
                 box = self.history.box(number)
                 if box is None or not box.save.cancel():
                     raise InvalidOption("this save cannot be cancelled any more")
-            case "batch", {"lane": int(number), "size": int(size)} if not isinstance(size, bool) and size > 0:
+            case "batch", {"lane": number, "size": size} if _is_number(number) and _is_number(size) and size > 0:
                 self.history.dispatcher.set_batch(number, size)
                 self.history.touch()
-            case "batch", {"chain": int(number), "size": int(size)} if not isinstance(size, bool):
+            case "batch", {"chain": number, "size": size} if _is_number(number) and _is_number(size):
                 row = self.history.row(number)
                 if row is None or not isinstance(row.key, CallChain):
                     raise InvalidOption("only a CallChain has a batch of its own; else it is that of the lane")
                 row.key.update(batch=size)
                 self.history.touch(row)
-            case command, {"chain": int(number)} if command in _COMMANDS:
+            case command, {"chain": number} if command in _COMMANDS and _is_number(number):
                 row = self.history.row(number)
                 if row is None:
                     raise InvalidOption("there is no such chain any more")
@@ -217,25 +250,36 @@ class View:
         self.history.touch(row)
 
 
-def _secrets(save: Handle[Any]) -> Collection[str]:
-    named: Any = getattr(type(save.subject), UNSHOWN, ())
-    return (named,) if isinstance(named, str) else named
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _title(row: Row) -> str:
+class _Name:
+    """What a worker is called; asked only where it may raise."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+
+    def __str__(self) -> str:
+        return "calls" if self._worker is None else name_of(self._worker)
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return same(one, other)
+    except BaseException:  # noqa: BLE001 - the user's `__eq__` may raise what it likes
+        return False
+
+
+def _number(value: Any) -> Any:
+    """As JSON can say it: there is no infinity, and an option may be anything by now."""
+    return value if isinstance(value, bool | int | str) or value is None else text(value)
+
+
+def title(row: Row) -> str:
     key = row.current_key
     if isinstance(key, CallChain):
-        return text(getattr(key._worker, "__qualname__", "calls"), plain=True)
-    return text(
-        key if isinstance(key, Record) else key[1] if isinstance(key, tuple) and len(key) == 2 else key, plain=True
-    )
-
-
-def text(value: Any, *, plain: bool = False) -> str:
-    """A value in words that every page can show, whatever its `repr` does; with `plain`, by its `str`."""
-    try:
-        words = str(value) if plain else repr(value)
-    except Exception as error:  # noqa: BLE001 - it is the user's
-        words = f"<{type(value).__name__} cannot be shown: {type(error).__name__}>"
-    words = words.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair cannot be sent
-    return words if len(words) <= LONGEST else f"{words[:LONGEST]}… ({len(words)} characters)"
+        return text(_Name(key._worker), plain=True)
+    if isinstance(key, tuple) and len(key) == 2:
+        key = key[1]  # what the user has chosen, behind the port
+    return hidden_in(text(key, plain=True), *(box.save for box in row.boxes))

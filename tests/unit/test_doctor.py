@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +143,119 @@ def test_a_module_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     facts, well = doctor.diagnosis(["broken_shop:Basket"])
     assert not well and "ValueError: no settings" in facts["classes"]["broken_shop:Basket"]["problem"]
+
+
+class Quiet:
+    """A backend of somebody's own."""
+
+    def execute(self, operation: Any) -> None:
+        """Never called."""
+        raise AssertionError
+
+
+@dataclasses.dataclass
+class Telling(Quiet):
+    """Whose `repr` tells all, as that of a dataclass does."""
+
+    token: str = "canary"
+    lane: Any = None
+
+
+class Raising(Quiet):
+    def __repr__(self) -> str:
+        raise RuntimeError("canary")
+
+
+class Inherited(RestBackend):
+    """One of ours, under another name."""
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        (Telling(), f"{HERE}:Telling"),
+        (Raising(), f"{HERE}:Raising"),
+        (Quiet(), f"{HERE}:Quiet"),
+        (Inherited("https://shop.example/api", auth=("anne", "canary")), "<RestBackend https://shop.example/api>"),
+    ],
+)
+def test_backends_are_told_without_secrets(backend: Any, words: str) -> None:
+    """One of ours as it calls itself; another one by its class: what its `repr` would tell is not asked."""
+    Basket.bind(backend, resource="baskets")
+    facts = doctor.explain(Basket)
+    assert facts["backend"] == words and "canary" not in json.dumps(facts)
+
+
+def test_a_database_is_told_without_its_password() -> None:
+    """Nor is it connected to: nobody listens there."""
+    engine = create_engine("postgresql+psycopg://anne:canary@127.0.0.1:1/shop?application_name=canary")
+    Row.bind(SQLAlchemyBackend(engine), resource="rows")
+    facts = doctor.explain(Row)
+    assert facts["sends"]["update"] == "UPDATE doctor_rows" and "canary" not in json.dumps(facts)
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+class Speechless(Quiet):
+    def describe(self, *about: Any) -> str:
+        raise RuntimeError("canary")
+
+
+def test_a_backend_that_cannot_say_what_it_would_send() -> None:
+    """Is told with the kind of its problem, and the other classes all the same."""
+    Basket.bind(Speechless(), resource="baskets")
+    Line.bind(MemoryBackend(), resource="lines", identity=("order_id", "number"))
+    facts, well = doctor.diagnosis([f"{HERE}:Basket", f"{HERE}:Line"])
+    assert not well and facts["classes"][f"{HERE}:Basket"] == {"problem": "asking its backend raised RuntimeError"}
+    assert facts["classes"][f"{HERE}:Line"]["resource"] == "lines"
+
+
+def merged(*about: Any, token: str = "") -> None:
+    """Never called."""
+
+
+class Chooses:
+    """A key of somebody's own."""
+
+    def __call__(self, model: Any) -> str:
+        """The same for all."""
+        return "canary"
+
+    def __repr__(self) -> str:
+        return "canary"
+
+
+def test_functions_with_arguments_of_their_own() -> None:
+    """They go by their name, and what they were given is not told; a bound of a lane may be infinite."""
+    backend = Quiet()
+    backend.lane = Lane()  # type: ignore[attr-defined]
+    backend.lane.max_in_flight = math.inf  # type: ignore[attr-defined]
+    Basket.bind(
+        backend,
+        resource="baskets",
+        on_conflict=partial(merged, token="canary"),
+        ordering_key=Chooses(),
+        timeout=math.inf,
+    )
+    facts = json.loads(json.dumps(doctor.explain(Basket), allow_nan=False))
+    assert (facts["policies"]["on_conflict"], facts["policies"]["ordering_key"]) == ("merged", "Chooses")
+    assert (facts["lane"]["max_in_flight"], facts["policies"]["timeout"]) == ("inf", "inf")
+    assert "canary" not in json.dumps(facts)
+
+
+def test_a_module_that_is_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which ends with status 0 when it is imported: that is a problem, and not all being well."""
+    (tmp_path / "program_of_doctor.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    facts, well = doctor.diagnosis(["program_of_doctor:Basket"])
+    assert not well and "raised SystemExit" in facts["classes"]["program_of_doctor:Basket"]["problem"]
+
+
+def test_where_nothing_is_known_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy without its metadata tells what it knows."""
+
+    def unknown(name: str) -> Any:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", unknown)
+    monkeypatch.setattr(metadata, "version", unknown)
+    assert doctor.examine()["extras"] == {} and doctor.examine()["chained_models"] is None

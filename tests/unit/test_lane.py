@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -326,6 +327,16 @@ def test_a_batch_has_a_size() -> None:
     line.lane.max_batch = 100
     line.congested = True
     assert line.beside(lambda name: True) == []
+
+
+@pytest.mark.parametrize("most", [sys.maxsize, 10**30, math.inf])
+def test_a_batch_without_a_bound(most: Any) -> None:
+    """However large a batch may be, it is as large as the line is long."""
+    line = state()
+    line.lane.max_batch = most
+    for name in "abc":
+        line.request(name)
+    assert line.grant() == "a" and line.beside(lambda name: True) == ["b", "c"]
 
 
 def test_not_the_whole_line_is_looked_at() -> None:

@@ -7,26 +7,31 @@ import dataclasses
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from chained_models import (
     Answer,
     CallChain,
     ChainedSaveMixin,
+    Coalesce,
     Dispatcher,
     Guarantee,
     InvalidOption,
     Lane,
+    OnFailure,
     Operation,
     Outcome,
     Rejected,
@@ -311,3 +316,170 @@ def test_what_is_logged_can_be_found(caplog: pytest.LogCaptureFixture) -> None:
     (record,) = caplog.records
     assert (record.save_id, record.save_type, record.save_seq) == (handle.id, "Order", handle.seq)  # type: ignore[attr-defined]
     assert "canary" not in str(record.__dict__)
+
+
+def test_lanes_that_are_congested_now(told: Told) -> None:
+    """Whoever begins to tell, or ends, while one is congested tells the truth before and after."""
+    backend = ScriptedBackend()
+    backend.lane = Lane(4, long_after=1.0, max_long=1)
+    system = {"messaging.system": "chained_models"}
+    telemetry.uninstrument()
+    with Harness(backend) as chained:
+        bound(chained.backend)
+        chained.backend.hold()
+        Order(id=1).save()
+        chained.advance(2)
+        telemetry.instrument(tracer_provider=told.traces, meter_provider=told.meters)
+        assert told.metric("chained_models.lane.congested") == [(system, 1)]
+        telemetry.uninstrument()
+        chained.backend.release()
+        telemetry.instrument(tracer_provider=told.traces, meter_provider=told.meters)
+        assert told.metric("chained_models.lane.congested") == [(system, 0)]
+
+
+def test_begun_anew_with_the_same_providers(told: Told) -> None:
+    """What is asked for is told once, by whoever tells now."""
+    bound(ScriptedBackend())
+    with Harness(ScriptedBackend()) as chained:
+        chained.backend.hold()
+        Order(id=1).save()
+        for _ in range(2):
+            telemetry.uninstrument()
+            telemetry.instrument(tracer_provider=told.traces, meter_provider=told.meters)
+        depths = [
+            depth
+            for about, depth in told.metric("chained_models.chain.depth")
+            if about["messaging.destination.name"] == "orders"
+        ]
+        assert depths == [1]
+        other = Told()
+        telemetry.uninstrument()
+        telemetry.instrument(tracer_provider=other.traces, meter_provider=other.meters)
+        assert told.metric("chained_models.chain.depth") == [] and other.metric("chained_models.chain.depth")
+        chained.backend.release()
+
+
+def test_dispatchers_that_are_made_meanwhile(told: Told) -> None:
+    """Numbers can be asked for while other threads make dispatchers."""
+    over = threading.Event()
+    made: list[Dispatcher] = []
+
+    def make() -> None:
+        while not over.is_set():
+            made.append(Dispatcher("inline"))
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=make)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(300):
+            telemetry._dispatchers()
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert {id(one) for one in made} <= {id(one) for one in telemetry._dispatchers()}
+
+
+class Rude(SpanProcessor):
+    """Raises at the begin or the end of each span."""
+
+    def __init__(self, when: str) -> None:
+        self._when = when
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self._when == "start":
+            raise RuntimeError("not today")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._when == "end":
+            raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize("when", ["start", "end", "unsampled", "without an SDK"])
+def test_whatever_the_provider_does(when: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One that raises, samples nothing, or is none at all: saves go on, and nothing of them stays in the caller's context."""
+    provider: Any = TracerProvider(sampler=ALWAYS_OFF if when == "unsampled" else None)
+    if when == "without an SDK":
+        provider = trace.NoOpTracerProvider()
+    elif when != "unsampled":
+        provider.add_span_processor(Rude(when))
+    told = Told()
+    telemetry.instrument(tracer_provider=provider, meter_provider=told.meters)
+    try:
+        bound(ScriptedBackend())
+        with Harness(ScriptedBackend()) as chained:
+            chained.backend.fail(Unavailable("canary"), times=1)
+            handle = Order(id=1).save()
+            chained.advance(10)
+            assert handle.outcome is Outcome.SAVED
+        assert trace.get_current_span() is trace.INVALID_SPAN and "canary" not in caplog.text
+        assert bool(caplog.records) == (when in ("start", "end"))
+        assert [number for _, number in told.metric("chained_models.save.outcomes")] == [1]
+    finally:
+        telemetry.uninstrument()
+
+
+def test_who_begins_and_ends_while_saves_run(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """Attempts that have begun are told to their end, others not at all; every save is carried out."""
+    with Dispatcher("threads") as dispatcher:
+        Order.bind(ScriptedBackend(), identity_by="client", dispatcher=dispatcher, resource="orders")
+        handles = []
+        for number in range(40):
+            telemetry.uninstrument()
+            handles += [Order(id=number % 4).save()]
+            telemetry.instrument(tracer_provider=told.traces, meter_provider=told.meters)
+            handles += [Order(id=number % 4).save()]
+        dispatcher.flush(30)
+    assert {handle.outcome for handle in handles} == {Outcome.SAVED} and not caplog.records
+    assert len(told.spans(SpanKind.PRODUCER)) == 40
+    assert all(span.end_time is not None for span in told.spans())
+
+
+def test_as_many_as_are_asked_for_end(told: Told) -> None:
+    """Whatever becomes of a save, replaced, taken out, failed, sent again by hand, given up at the end: it is counted once."""
+    bound(ScriptedBackend())
+    with Harness(ScriptedBackend()) as chained:
+        order = Order(id=1)
+        order.save()
+        order.chain.update(coalesce=Coalesce.LATEST, on_failure=OnFailure.HALT)
+        chained.backend.hold()
+        for _ in range(4):
+            order.save()
+        order.save().cancel()
+        chained.backend.release()
+        chained.backend.fail(Rejected("no"), times=1)
+        order.save()
+        order.save()
+        order.chain.retry()
+        order.delete()
+        order.delete()
+        other = Order(id=2)
+        other.chain.pause()
+        other.save()
+        other.chain.clear()
+    sent = sum(number for _, number in told.metric("messaging.client.sent.messages"))
+    assert sent == sum(number for _, number in told.metric("chained_models.save.outcomes")) == 12
+
+
+def test_a_worker_with_arguments_of_its_own(told: Told) -> None:
+    """It goes by the name of its function: there are not as many destinations as calls, and none tells what it was given."""
+
+    def send(item: Any, password: str = "") -> None:
+        """Nothing."""
+
+    with Dispatcher("inline") as dispatcher:
+        calls = CallChain(partial(partial(send), password="canary"), dispatcher=dispatcher)
+        calls.add(1)
+        for number in range(3):
+            calls.add(partial(send, number))
+    assert {span.name.rpartition(".")[2] for span in told.spans()} == {"send"}
+
+
+@pytest.mark.parametrize("args", [(), ("a save",), ({"a": 1},), (None, 7)])
+def test_other_records_are_left_as_they_are(args: tuple[Any, ...], caplog: pytest.LogCaptureFixture) -> None:
+    """Only a record that begins with a save is marked."""
+    logging.getLogger("chained_models").warning(("said", "said %s", "said %s %s")[len(args)], *args)
+    (record,) = caplog.records
+    assert not hasattr(record, "save_id") and record.getMessage().startswith("said")

@@ -1,0 +1,49 @@
+"""Calls that meet the user's code (a `repr`, a worker that runs in its caller) are made aside: in a daemon thread each.
+
+So they may take as long as they like: they hold up neither the event loop, which may be that of the user's application, nor the
+end of the program, which waits for the threads of an executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["aside"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def aside(call: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """What the call returns.
+
+    Raises:
+        Exception: What it raises.
+        RuntimeError: It was interrupted; in an event loop an interrupt (SystemExit) would end the loop.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def make() -> None:
+        settle: Callable[[Any], None] = future.set_result
+        try:
+            result: Any = call(*given, **named)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            settle, result = future.set_exception, error
+        except BaseException as interrupt:  # noqa: BLE001
+            settle, result = future.set_exception, RuntimeError("interrupted")
+            result.__cause__ = interrupt
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(_settle, future, settle, result)
+
+    threading.Thread(target=make, name="chained-models-inspector-look", daemon=True).start()
+    return await future
+
+
+def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], result: Any) -> None:
+    if not future.cancelled():  # whoever waited has gone
+        settle(result)

@@ -1,0 +1,75 @@
+"""Values in words: whatever a value is and its `repr` does, there are words for it, not too many, and made in no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+__all__ = ["LONGEST", "text"]
+
+LONGEST = 500
+"""Characters of a value that are shown."""
+
+DEEPEST = 20
+"""So many values within values are shown."""
+
+_BRACKETS: dict[type, Sequence[str]] = {
+    list: "[]",
+    tuple: "()",
+    dict: "{}",
+    set: "{}",
+    frozenset: ("frozenset({", "})"),
+}
+
+
+def text(value: Any, *, plain: bool = False) -> str:
+    """A value in words that every page and terminal can show; with `plain`, by its `str`."""
+    words = ""
+    try:
+        for piece in (_plain(value),) if plain else _pieces(value, DEEPEST):
+            words = "".join((words, piece))  # noqa: FLY002 - what adds and formats may have been overridden
+            if len(words) > LONGEST:
+                break
+    except BaseException as error:  # noqa: BLE001 - it is the user's, and what it raises shall end nobody's server
+        return f"<{type(value).__name__} cannot be shown: {type(error).__name__}>"
+    shown = "".join(map(_printable, words[:LONGEST]))
+    return shown if len(words) <= LONGEST else f"{shown}…{_size(value)}"
+
+
+def _plain(value: Any) -> str:
+    return value[: LONGEST + 1] if type(value) is str else str(value)
+
+
+def _pieces(value: Any, deep: int) -> Iterator[str]:
+    """Its `repr`, piece by piece: of a large value nobody wants to wait for all of it."""
+    kind = type(value)
+    if kind in (str, bytes, bytearray):
+        yield repr(value[: LONGEST + 1])
+    elif kind not in _BRACKETS or not value:
+        yield repr(value)
+    elif not deep:
+        yield "…"
+    else:
+        opened, closed = _BRACKETS[kind]
+        yield opened
+        for number, one in enumerate(islice(value.items() if kind is dict else value, LONGEST)):
+            yield ", " if number else ""
+            if kind is dict:
+                yield from _pieces(one[0], deep - 1)
+                yield ": "
+                yield from _pieces(one[1], deep - 1)
+            else:
+                yield from _pieces(one, deep - 1)
+        yield ",)" if kind is tuple and len(value) == 1 else closed
+
+
+def _size(value: Any) -> str:
+    if type(value) in (str, bytes, bytearray):
+        return f" ({len(value)} {'characters' if type(value) is str else 'bytes'})"
+    return f" ({len(value)} values)" if type(value) in _BRACKETS else ""
+
+
+def _printable(character: str) -> str:
+    # What cannot be printed forges lines, or turns them round; and half of a surrogate pair cannot be sent.
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

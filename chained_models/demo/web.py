@@ -15,6 +15,7 @@ from typing import Any
 from ..calls import CallChain
 from ..dispatcher import Dispatcher
 from ..exceptions import ChainedModelsError, MissingExtra
+from ..inspector._guard import PAGES
 from ..mixin import ChainedSaveMixin
 from ..policies import RetryPolicy
 
@@ -28,15 +29,8 @@ FLAKY = 0.2
 """Of so many requests it answers that it is busy."""
 
 
-_PAGES = (
-    "/",
-    "/demo.js",
-    "/demo.css",
-    "/inspector/",
-    "/inspector/app.js",
-    "/inspector/stream.js",
-    "/inspector/style.css",
-)
+_OWN_PAGES = ("/", "/demo.js", "/demo.css")
+_PAGES = (*_OWN_PAGES, *(f"/inspector{one}" for one in PAGES))
 
 
 class _Server(ThreadingHTTPServer):
@@ -194,9 +188,7 @@ def _wrapping(calls: CallChain, baskets: list[Basket]) -> Any:
     def around(inspector: Any) -> Any:
         return Starlette(
             routes=[
-                Route("/", static),
-                Route("/demo.js", static),
-                Route("/demo.css", static),
+                *(Route(one, static) for one in _OWN_PAGES),
                 Route("/add", add, methods=["POST"]),
                 Mount("/inspector", inspector),
             ]

@@ -32,8 +32,9 @@ VIEWERS = 20
 LOOK = 0.2
 """Seconds between two looks whether something has changed."""
 
-HEARTBEAT = 15.0
-"""Seconds after which a page is told that nothing has, so that a lost connection is noticed."""
+LASTS = 5.0
+"""Seconds that one stream of events lasts; then the page asks for the next. So a server that ends, which waits for its requests, waits no
+longer than that for a page that is open; and a page that hears nothing for longer knows that the connection is lost."""
 
 LONGEST_BODY = 4_096
 
@@ -54,10 +55,7 @@ def application(
     routes = _Routes(View(history, values=values, readonly=readonly))
     app = Starlette(
         routes=[
-            Route("/", routes.page),
-            Route("/app.js", routes.page),
-            Route("/stream.js", routes.page),
-            Route("/style.css", routes.page),
+            *(Route(page, routes.page) for page in PAGES),
             Route("/state", routes.state),
             Route("/events", routes.events),
             Route("/saves/{number}", routes.save),
@@ -89,9 +87,10 @@ class _Routes:
         return await _looked(self._view.detail, _number(request.path_params["number"]))
 
     async def trace(self, request: Request) -> Response:
-        """All attempts, in the Chrome trace-event format."""
+        """All attempts, or those of the latest seconds, in the Chrome trace-event format."""
         headers = {"content-disposition": 'attachment; filename="chained-models-trace.json"'}
-        return await _looked(chrome_trace, self._view.history, headers=headers)
+        seconds = _number(request.query_params.get("seconds")) or math.inf
+        return await _looked(chrome_trace, self._view.history, seconds, headers=headers)
 
     async def openapi(self, request: Request) -> Response:
         """The routes, for programs."""
@@ -132,19 +131,17 @@ class _Routes:
         self._viewers += viewers
 
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
-        quiet = math.inf  # the first one at once
+        told, left = False, LASTS
         while not self._view.history.closed:
-            changed = self._view.history.revision != since
-            if changed or quiet == math.inf:
+            if self._view.history.revision != since or not told:
                 state, words = await aside(_worded, self._view.overview, since, boot)
-                since, boot = state["revision"], state["boot"]
+                since, boot, told = state["revision"], state["boot"], True
                 yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
-                quiet = 0.0
-            elif quiet >= HEARTBEAT:
-                yield b": nothing new\n\n"
-                quiet = 0.0
+            if left <= 0:
+                yield b"event: again\ndata: {}\n\n"
+                return
             await asyncio.sleep(LOOK)
-            quiet += LOOK
+            left -= LOOK
         yield b"event: end\ndata: {}\n\n"
 
 
@@ -220,7 +217,19 @@ _OPENAPI: dict[str, Any] = {
                 parameters=[{"name": "since", "in": "query", "schema": {"type": "integer", "minimum": 0}}],
             )
         },
-        "/trace.json": {"get": _described("all attempts, in the Chrome trace-event format")},
+        "/trace.json": {
+            "get": _described(
+                "all attempts, in the Chrome trace-event format",
+                parameters=[
+                    {
+                        "name": "seconds",
+                        "in": "query",
+                        "description": "only those that have run in so many of the latest seconds",
+                        "schema": {"type": "integer", "minimum": 0},
+                    }
+                ],
+            )
+        },
         "/openapi.json": {"get": _described("this description")},
         "/saves/{number}": {
             "get": {

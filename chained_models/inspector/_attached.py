@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,8 +13,8 @@ from ._text import text
 
 __all__ = ["Attached", "lines", "shown"]
 
-QUIET = 60.0
-"""Seconds without a word after which the connection counts as lost; the server says something every 15."""
+QUIET = 30.0
+"""Seconds without a word after which the connection counts as lost; the server says something every 5."""
 
 _SIGNS = {
     "queued": "·",
@@ -66,24 +67,40 @@ class Attached:
             InvalidOption: The token is not the right one.
         """
         try:
-            path = "state" if once else "events"
-            with self._session.get(
-                f"{self._address}/{path}",
-                headers=self._headers,
-                stream=True,
-                timeout=(5, QUIET),
-                allow_redirects=False,  # the token is for this address
-            ) as answer:
-                if answer.status_code != 200:
-                    raise InvalidOption(f"the inspector refuses: {text(answer.text[:200], plain=True)}")
-                if once:
+            if once:
+                with self._asked("state") as answer:
                     yield answer.json()
-                else:
-                    yield from _whole(answer.iter_lines(chunk_size=None))
+            else:
+                yield from _whole(self._lines())
         except InvalidOption:
             raise
         except (self._requests.RequestException, ValueError, TypeError, LookupError) as error:
             raise ConnectionError(f"no inspector answers at {self._address} ({type(error).__name__})") from error
+
+    def _lines(self) -> Iterator[bytes]:
+        """What is told, over all streams: each ends after a while, and says to come again."""
+        last, again = b"", True
+        while again:
+            again = False
+            with self._asked("events", {"Last-Event-ID": last}) as answer:
+                for line in answer.iter_lines(chunk_size=None):
+                    if line.startswith(b"id: "):
+                        last = line[4:]
+                    again = again or line == b"event: again"
+                    yield line
+
+    @contextmanager
+    def _asked(self, path: str, headers: Mapping[str, str | bytes] | None = None) -> Iterator[Any]:
+        with self._session.get(
+            f"{self._address}/{path}",
+            headers={**self._headers, **(headers or {})},
+            stream=True,
+            timeout=(5, QUIET),
+            allow_redirects=False,  # the token is for this address
+        ) as answer:
+            if answer.status_code != 200:
+                raise InvalidOption(f"the inspector refuses: {text(answer.text[:200], plain=True)}")
+            yield answer
 
 
 def _whole(told: Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ Source: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsK
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ._history import Attempt, Box, History
@@ -15,15 +16,25 @@ __all__ = ["chrome_trace"]
 _MICROSECONDS = 1e6
 
 
-def chrome_trace(history: History) -> dict[str, Any]:
-    """The trace: a thread for each chain, a complete event for each attempt. One that still runs ends now."""
+def chrome_trace(history: History, seconds: float = math.inf) -> dict[str, Any]:
+    """The trace: a thread for each chain, a complete event for each attempt. One that still runs ends now.
+
+    Args:
+        history: What is told.
+        seconds: Only attempts that have run in so many of the latest seconds.
+    """
     now = history.clock()
     events: list[dict[str, Any]] = [
         {"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "chained_models"}}
     ]
     for row in history:
         events.append({"ph": "M", "name": "thread_name", "pid": 1, "tid": row.number, "args": {"name": title(row)}})
-        events += [_event(box, one, now) for box in row.boxes for one in list(box.attempts)]
+        events += [
+            _event(box, one, now)
+            for box in row.boxes
+            for one in list(box.attempts)
+            if one.ended is None or one.ended > now - seconds
+        ]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 

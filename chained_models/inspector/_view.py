@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from .._call import name_of
@@ -25,6 +26,9 @@ COUNTED = 5.0
 
 LATEST = 200
 """So many attempts are told at least, if there are."""
+
+BOXES = 200
+"""So many saves of a chain are told at most: those that have ended, and of those that wait the first."""
 
 _COMMANDS = ("pause", "resume", "clear", "retry", "skip")
 
@@ -91,7 +95,8 @@ class View:
             "halted": None if halted is None else halted.seq,
             "idle": all(box.save.outcome is not None for box in boxes),
             "dropped": row.dropped,
-            "boxes": [self._box(box) for box in boxes],
+            "boxes": [self._box(box) for box in islice(boxes, BOXES)],
+            "more": max(0, len(boxes) - BOXES),
         }
 
     def _chain(self, row: Row) -> Chain:

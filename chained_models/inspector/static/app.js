@@ -1,26 +1,31 @@
-// The page of the inspector. Whatever comes from the program is set as text, never as markup.
+// The page of the inspector: lanes, and a row of boxes for each chain. Whatever comes from the program is set as text, never as markup.
 
-import { at, call, listen, make, post } from "./stream.js";
+import { close, isShown, look, shownSave } from "./detail.js";
+import { at, listen, make, post } from "./stream.js";
+import { drawTimeline, listenToButtons } from "./timeline.js";
 
-const HEIGHT = 44;          // of a row, as in style.css
 const SPARE = 6;            // rows drawn beyond what is seen
+const BOX = 54;             // pixels of a box, and
+const BESIDE = 150;         // of what may stand beside them
 const SVG = "http://www.w3.org/2000/svg";
 const COMMANDS = [["pause", "Pause"], ["resume", "Resume"], ["clear", "Clear"], ["retry", "Retry"], ["skip", "Skip"]];
+const ENDED = new Set(["saved", "failed", "abandoned", "superseded", "cancelled"]);
 
 const chains = new Map();   // id -> chain
 const laneElements = new Map();
 const drawn = new Map();    // id -> the row's element, of those that are drawn
+const turned = new Map();   // id -> the first box that is shown, where somebody has looked back or ahead
 let order = [];             // ids of the chains that are shown
 let boot = "";
 let now = 0;
 let readonly = true;
 let latencies = [];
 let lanes = [];
-let shown = null;           // the save that is looked at
 let asked = false;          // whether a drawing is due
+let room = 24;              // boxes that a row has room for
 
 function say(text) {
-  at("connection").textContent = text;
+  if (at("connection").textContent !== text) at("connection").textContent = text;
   if (text === "live") tell("");
 }
 
@@ -44,15 +49,13 @@ function take(state) {
   if (state.boot !== boot) {
     boot = state.boot;
     chains.clear();
+    turned.clear();
   }
-  now = state.now;
-  readonly = state.readonly;
-  latencies = state.latencies;
-  lanes = state.lanes;
-  for (const gone of state.gone) chains.delete(gone);
+  ({ now, readonly, latencies, lanes } = state);
+  for (const gone of state.gone) { chains.delete(gone); turned.delete(gone); }
   for (const chain of state.chains) chains.set(chain.id, chain);
   for (const element of document.querySelectorAll(".changes")) element.hidden = readonly;
-  if (shown !== null && state.chains.some((chain) => chain.boxes.some((box) => box.id === shown))) look(shown, false);
+  if (state.chains.some((chain) => isShown(chain.boxes))) look(shownSave(), { readonly });
   draw();
 }
 
@@ -65,20 +68,31 @@ function draw() {
     asked = false;
     const wanted = at("filter").value.toLowerCase();
     order = [...chains.values()].filter((chain) => !wanted || chain.title.toLowerCase().includes(wanted)).map((chain) => chain.id);
-    at("count").textContent = order.length === chains.size ? `${chains.size} chains` : `${order.length} of ${chains.size} chains`;
+    const number = `${chains.size} chain${chains.size === 1 ? "" : "s"}`;
+    at("count").textContent = order.length === chains.size ? number : `${order.length} of ${number}`;
     drawLanes();
-    if (at("timeline").hidden) drawRows(); else drawTimeline();
+    if (at("timeline").hidden) drawRows();
+    else drawTimeline(() => ({ names: new Map(order.map((id) => [id, chains.get(id)?.title ?? ""])), now }), tell);
   });
 }
 
 function drawRows() {
   const scroll = at("scroll");
-  const first = Math.max(0, Math.floor(scroll.scrollTop / HEIGHT) - SPARE);
-  const most = Math.ceil(scroll.clientHeight / HEIGHT) + 2 * SPARE;
+  const height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row"));
+  const first = Math.max(0, Math.floor(scroll.scrollTop / height) - SPARE);
+  const most = Math.ceil(scroll.clientHeight / height) + 2 * SPARE;
   const ids = order.slice(first, first + most);
-  at("space").style.height = `${order.length * HEIGHT}px`;
-  at("rows").style.top = `${first * HEIGHT}px`;
-  for (const [id, element] of drawn) if (!ids.includes(id)) { element.remove(); drawn.delete(id); }
+  const width = at("rows").querySelector(".boxes")?.clientWidth ?? scroll.clientWidth / 2;
+  const boxes = Math.min(24, Math.max(2, Math.floor((width - BESIDE) / BOX)));
+  if (boxes !== room) { room = boxes; for (const element of drawn.values()) element.chain = null; }
+  at("space").style.height = `${order.length * height}px`;
+  at("rows").style.top = `${first * height}px`;
+  for (const [id, element] of drawn) {
+    if (ids.includes(id)) continue;
+    if (element.contains(document.activeElement)) scroll.focus({ preventScroll: true }); // else the focus would be lost
+    element.remove();
+    drawn.delete(id);
+  }
   let before = null;
   for (const id of ids) {
     let element = drawn.get(id);
@@ -92,7 +106,7 @@ function drawRows() {
 
 function row(id) {
   const element = make("li", undefined, { class: "chain", "data-chain": id });
-  element.append(make("span", "", { class: "title" }), make("ol", undefined, { class: "boxes" }));
+  element.append(make("span", "", { class: "title", dir: "auto" }), make("ol", undefined, { class: "boxes" }));
   const group = make("span", undefined, { class: "changes", role: "group" });
   for (const [name, label] of COMMANDS) {
     const button = make("button", label, { type: "button", "data-command": name });
@@ -109,33 +123,108 @@ function fill(element, chain) {
   const [title, boxes, group] = element.children;
   title.textContent = chain.title;
   title.title = chain.title;
+  boxes.setAttribute("aria-label", `Saves of ${chain.title}`);
   group.setAttribute("aria-label", chain.title);
   group.hidden = readonly;
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
   for (const button of group.children) {
     const name = button.dataset.command;
     button.hidden = (name === "pause" && chain.paused) || (name === "resume" && !chain.paused) ||
       ((name === "retry" || name === "skip") && chain.halted === null);
   }
-  const active = document.activeElement && boxes.contains(document.activeElement) ? document.activeElement.dataset.save : null;
-  const items = [];
-  if (chain.dropped) items.push(make("li", `+${chain.dropped}`, { class: "done", title: `${chain.dropped} earlier saves` }));
-  for (const box of chain.boxes.slice(-24)) {
-    const item = make("li");
-    const repeated = box.attempts > 1 ? ` ×${box.attempts}` : "";
-    const button = make("button", `${box.seq}${repeated}`, {
-      type: "button", "data-state": box.state.replace(/_/g, " "), "data-save": box.id,
-      "aria-label": `${box.verb} ${box.seq}: ${box.state.replace(/_/g, " ")}${box.attempts > 1 ? `, ${box.attempts} attempts` : ""}`,
-    });
-    button.addEventListener("click", () => look(box.id, true));
-    item.append(button);
-    items.push(item);
-  }
-  if (chain.idle && !chain.paused && chain.halted === null) items.push(make("li", "done", { class: "done", "data-state": "done" }));
-  if (chain.paused) items.push(make("li", "paused", { class: "done" }));
-  if (chain.halted !== null) items.push(make("li", `halted by ${chain.halted}`, { class: "done", "data-state": "failed" }));
-  boxes.replaceChildren(...items);
-  if (active) boxes.querySelector(`[data-save="${active}"]`)?.focus();
+  place(boxes, items(chain, element.kept ??= new Map()));
+  if (active?.hidden) group.querySelector("button:not([hidden])")?.focus();
+  else if (active && !element.contains(document.activeElement)) boxes.querySelector("[data-save]")?.focus();
 }
+
+// Makes these the children, and lets those that are there already stay: whoever presses one, or has the focus on it, does not lose it.
+function place(parent, wanted) {
+  const staying = new Set(wanted);
+  for (const child of [...parent.children]) if (!staying.has(child)) child.remove();
+  wanted.forEach((child, index) => { if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null); });
+}
+
+// What stands in a row: as many boxes as there is room for, around the first that has not ended, and buttons for the others.
+function items(chain, kept) {
+  const all = chain.boxes;
+  const open = all.findIndex((box) => !ENDED.has(box.state));
+  const latest = Math.max(0, (open < 0 ? all.length : Math.min(all.length, open + Math.ceil(room * 0.6))) - room);
+  const first = Math.min(turned.get(chain.id) ?? latest, Math.max(0, all.length - room));
+  const earlier = first + chain.dropped, later = all.length + chain.more - first - room;
+  const reused = new Map();
+  const keep = (key, made) => { const one = kept.get(key) ?? made(); reused.set(key, one); return one; };
+  const found = [];
+  if (earlier > 0) found.push(turn(keep("earlier", () => turnButton(chain.id, "earlier")), `‹ ${earlier}`, `${earlier} earlier saves`, first ? Math.max(0, first - room) : null, latest));
+  for (const box of all.slice(first, first + room)) found.push(item(keep(box.id, () => boxButton(box.id)), box));
+  if (later > 0) found.push(turn(keep("later", () => turnButton(chain.id, "later")), `${later} ›`, `${later} later saves`, first + room < all.length ? first + room : null, latest));
+  if (chain.idle && !chain.paused && chain.halted === null) found.push(make("li", "done", { class: "done", "data-state": "done" }));
+  if (chain.paused) found.push(make("li", "paused", { class: "done" }));
+  if (chain.halted !== null) found.push(make("li", `halted by ${chain.halted}`, { class: "done", "data-state": "failed" }));
+  kept.clear();
+  for (const [key, one] of reused) kept.set(key, one);
+  return found;
+}
+
+function boxButton(id) {
+  const element = make("li"), button = make("button", "", { type: "button", "data-save": id });
+  button.addEventListener("click", () => look(id, { focus: true, readonly }));
+  element.append(button);
+  return element;
+}
+
+function item(element, box) {
+  if (element.box === box) return element;
+  element.box = box;
+  const button = element.firstChild, state = box.state.replace(/_/g, " ");
+  button.textContent = `${box.seq}${box.attempts > 1 ? ` ×${box.attempts}` : ""}`;
+  button.dataset.state = state;
+  button.setAttribute("aria-label", `${box.verb} ${box.seq}: ${state}${box.attempts > 1 ? `, ${box.attempts} attempts` : ""}`);
+  return element;
+}
+
+// A button that shows other boxes of the chain.
+function turnButton(id, name) {
+  const element = make("li"), button = make("button", "", { type: "button", class: "turn", "data-turn": name });
+  button.addEventListener("click", () => {
+    if (element.to >= element.latest) turned.delete(id); else turned.set(id, element.to);
+    const line = drawn.get(id);
+    if (line) { line.chain = null; fill(line, chains.get(id)); }
+  });
+  element.append(button);
+  return element;
+}
+
+// `to` is null where those are not kept, or not told of.
+function turn(element, text, label, to, latest) {
+  Object.assign(element, { to, latest });
+  const button = element.firstChild;
+  button.textContent = text;
+  button.title = label;
+  button.setAttribute("aria-label", label);
+  button.disabled = to === null;
+  return element;
+}
+
+// Arrows go from box to box, and from row to row.
+function arrow(event) {
+  const button = event.target.closest?.(".chain button");
+  if (!button) return;
+  const line = button.closest(".chain");
+  const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key], across = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (along) {
+    const buttons = [...line.querySelectorAll("button:not([hidden], [disabled])")];
+    buttons[buttons.indexOf(button) + along]?.focus();
+  } else if (across) {
+    const other = across < 0 ? line.previousElementSibling : line.nextElementSibling;
+    const selector = button.dataset.command ? `[data-command="${button.dataset.command}"]:not([hidden])` : "[data-save]";
+    const there = [...(other?.querySelectorAll(selector) ?? [])].at(-1) ?? other?.querySelector("button:not([hidden], [disabled])");
+    there?.focus();
+    there?.scrollIntoView({ block: "nearest" });
+  } else return;
+  event.preventDefault();
+}
+
+// Lanes
 
 function drawLanes() {
   const recent = latencies.filter(([end]) => end > now - 5).length / 5;
@@ -145,7 +234,7 @@ function drawLanes() {
     const words = [
       `${lane.in_flight} of ${lane.max_in_flight} in flight`, `${lane.ready} ready`, `${lane.long} long`,
       lane.congested ? "congested" : "not congested", ...(lane.paused ? ["paused"] : []), ...(lane.signing_in ? ["signing in"] : []),
-      ...(lane.given_up ? [`${lane.given_up} given up, still running`] : []), `${recent.toFixed(1)} attempts a second`,
+      ...(lane.given_up ? [`${lane.given_up} given up, still running`] : []),
     ];
     const text = `Lane ${index + 1}: ${words.join(", ")}`;
     if (element.firstChild.textContent !== text) element.firstChild.textContent = text;
@@ -163,7 +252,8 @@ function drawLanes() {
   const line = document.createElementNS(SVG, "polyline");
   line.setAttribute("points", points.join(" "));
   at("latency").replaceChildren(line);
-  at("latency").setAttribute("aria-label", `Seconds of the latest attempts, up to ${highest.toFixed(3)}`);
+  const last = latencies.length ? `; the latest took ${latencies.at(-1)[1].toFixed(3)} s, of these the longest ${highest.toFixed(3)} s` : "";
+  at("rate").textContent = `${recent.toFixed(1)} attempts a second${last}`;
 }
 
 function laneElement(id) {
@@ -177,143 +267,15 @@ function laneElement(id) {
   return element;
 }
 
-// One save
-
-async function look(id, focus) {
-  let save;
-  try {
-    save = await (await call(`saves/${id}`)).json();
-  } catch (error) {
-    tell(error.message);
-    return;
-  }
-  shown = id;
-  at("detail").hidden = false;
-  at("detail-title").textContent = `${save.verb} ${save.seq} of ${save.title}`;
-  at("cancel").hidden = readonly || save.state !== "queued";
-  const facts = make("dl");
-  const add = (name, value) => { if (value !== null && value !== undefined && value !== "") facts.append(make("dt", name), make("dd", String(value))); };
-  add("state", save.state.replace(/_/g, " "));
-  add("why it waits", save.why_waiting);
-  add("error", save.error);
-  add("method", save.method);
-  add("model", save.model);
-  add("id", save.save_id);
-  add("asked", time(save.asked));
-  add("settled", save.settled && time(save.settled));
-  add("set from the answer", save.taken.join(", "));
-  add("kept as edited", save.kept.join(", "));
-  add("version", save.answer && save.answer.version);
-  const attempts = table("Attempts", ["attempt", "begun", "took", "error"], save.attempts.map((one) => [
-    one.number + (one.together > 1 ? ` (with ${one.together - 1} others)` : ""), time(one.begun),
-    one.ended === null ? "runs" : `${((one.ended - one.begun) * 1000).toFixed(1)} ms`, one.error || "",
-  ]));
-  const changed = table("Changed since the save in front of it", ["attribute", "before", "after"],
-    save.changed.map((one) => [one.name, one.before ?? "", one.after ?? ""]));
-  const sent = table("Attributes", ["attribute", "value"], Object.entries(save.sent).map(([name, value]) => [name, value ?? "not shown"]));
-  const answer = table("Answer", ["attribute", "value"], Object.entries(save.answer ? save.answer.values : {}).map(([name, value]) => [name, value ?? "not shown"]));
-  at("facts").replaceChildren(facts, ...[attempts, changed, sent, answer].filter(Boolean));
-  if (focus) at("detail-title").focus();
-}
-
-function table(title, heads, rows) {
-  if (!rows.length) return null;
-  const element = make("table");
-  element.append(make("caption", title));
-  const head = make("tr");
-  for (const name of heads) head.append(make("th", name, { scope: "col" }));
-  element.append(head);
-  for (const cells of rows) {
-    const line = make("tr");
-    for (const cell of cells) line.append(make("td", String(cell)));
-    element.append(line);
-  }
-  return element;
-}
-
-const time = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 23);
-
-// The timeline
-
-async function drawTimeline() {
-  let trace;
-  try {
-    trace = await (await call("trace.json")).json();
-  } catch (error) {
-    tell(error.message);
-    return;
-  }
-  at("drawing").replaceChildren(picture(trace.traceEvents));
-}
-
-function picture(events) {
-  const seconds = Number(at("zoom").value);
-  const names = new Map(events.filter((one) => one.name === "thread_name").map((one) => [one.tid, one.args.name]));
-  const bars = events.filter((one) => one.ph === "X" && order.includes(one.tid));
-  const end = Math.max(now * 1e6, ...bars.map((one) => one.ts + one.dur));
-  const begin = end - seconds * 1e6;
-  const visible = bars.filter((one) => one.ts + one.dur >= begin);
-  const lines = [...new Set(visible.map((one) => one.tid))].slice(0, 200);
-  const width = 1000, left = 200, height = 20;
-  const svg = document.createElementNS(SVG, "svg");
-  const set = (element, attributes) => { for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value); return element; };
-  const node = (tag, attributes, text) => { const one = set(document.createElementNS(SVG, tag), attributes); if (text !== undefined) one.textContent = text; svg.append(one); return one; };
-  set(svg, { xmlns: SVG, viewBox: `0 0 ${width} ${Math.max(1, lines.length) * height + 20}`, width, height: Math.max(1, lines.length) * height + 20, role: "img", "aria-label": `Attempts of the last ${seconds} seconds` });
-  const colours = { running: "#f5a623", failed: "#cf3f3f", done: "#3d9a50" };
-  lines.forEach((tid, index) => node("text", { x: 4, y: index * height + 14, "font-size": 11, "font-family": "sans-serif", fill: "#808695" }, (names.get(tid) || "").slice(0, 28)));
-  for (const one of visible) {
-    const x = left + (Math.max(0, one.ts - begin) / (end - begin)) * (width - left);
-    const wide = Math.max(1.5, (one.dur / (end - begin)) * (width - left));
-    const bar = node("rect", { x: x.toFixed(1), y: lines.indexOf(one.tid) * height + 3, width: Math.min(wide, width - x).toFixed(1), height: height - 6, rx: 2, fill: colours[one.cat] });
-    const title = document.createElementNS(SVG, "title");
-    title.textContent = `${one.name}, attempt ${one.args.attempt}: ${(one.dur / 1000).toFixed(1)} ms${one.args.error ? `, ${one.args.error}` : ""}`;
-    bar.append(title);
-  }
-  return svg;
-}
-
-function keep(name, blob) {
-  const link = make("a", "", { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-function asSvg() {
-  const svg = at("drawing").querySelector("svg");
-  return svg && new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
-}
-
-function savePng() {
-  const blob = asSvg();
-  if (!blob) return;
-  const image = new Image();
-  const reader = new FileReader();
-  reader.addEventListener("load", () => { image.src = reader.result; });
-  image.addEventListener("load", () => {
-    const canvas = make("canvas");
-    canvas.width = image.width * 2;
-    canvas.height = image.height * 2;
-    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob((png) => keep("chained-models-timeline.png", png));
-  });
-  reader.readAsDataURL(blob);
-}
-
 // What is pressed
 
-function close() {
-  const id = shown;
-  shown = null;
-  at("detail").hidden = true;
-  document.querySelector(`[data-save="${id}"]`)?.focus();
-}
-
+at("rows").addEventListener("keydown", arrow);
 at("scroll").addEventListener("scroll", draw, { passive: true });
 at("filter").addEventListener("input", draw);
 at("zoom").addEventListener("input", draw);
 at("close").addEventListener("click", close);
-at("cancel").addEventListener("click", () => command("cancel", { save: shown }));
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && shown !== null) close(); });
+at("cancel").addEventListener("click", () => command("cancel", { save: shownSave() }));
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && shownSave() !== null) close(); });
 for (const button of document.querySelectorAll("[data-all]")) {
   button.addEventListener("click", () => command(button.dataset.all, { all: true }));
 }
@@ -324,10 +286,6 @@ at("view").addEventListener("click", () => {
   at("view").setAttribute("aria-pressed", String(timeline));
   draw();
 });
-at("svg").addEventListener("click", () => { const blob = asSvg(); if (blob) keep("chained-models-timeline.svg", blob); });
-at("png").addEventListener("click", savePng);
-at("trace").addEventListener("click", async () => {
-  try { keep("chained-models-trace.json", await (await call("trace.json")).blob()); } catch (error) { tell(error.message); }
-});
+listenToButtons(tell);
 new ResizeObserver(draw).observe(at("scroll"));
 listen("events", take, say);

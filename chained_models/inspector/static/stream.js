@@ -1,6 +1,7 @@
 // What the pages of the inspector and of the demo have in common: asking with the token, and hearing of changes.
 
-const RETRY = 1000;  // milliseconds until a lost connection is tried again
+const RETRY = 1000;    // milliseconds until a lost connection is tried again
+const SILENCE = 15000; // milliseconds without a word after which it is lost: each stream lasts 5 seconds
 
 export const at = (id) => document.getElementById(id);
 export const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
@@ -29,30 +30,41 @@ export const post = (path, what) =>
 
 // Calls take(state) for each change, for ever; after a lost connection it goes on behind the last one. say(text) tells how it stands.
 export async function listen(path, take, say) {
+  if (!token) {
+    say("no token: open the whole address, as it was printed");
+    return;
+  }
   let last = "";
   for (;;) {
+    const silence = new AbortController();
+    let alarm;
+    const heard = () => { clearTimeout(alarm); alarm = setTimeout(() => silence.abort(), SILENCE); };
+    let ended = "";
     try {
-      const response = await call(path, last ? { headers: { "Last-Event-ID": last } } : {});
+      heard();
+      const response = await call(path, { signal: silence.signal, headers: last ? { "Last-Event-ID": last } : {} });
       say("live");
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let buffer = "", ended = false;
+      let buffer = "";
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
+        heard();
         buffer += value;
         let end;
         while ((end = buffer.indexOf("\n\n")) >= 0) {
           const event = parsed(buffer.slice(0, end));
           buffer = buffer.slice(end + 2);
-          if (event.name === "end") ended = true;
+          if (event.name !== "message") ended = event.name;
           else if (event.data) { last = event.id; take(JSON.parse(event.data)); }
         }
       }
-      say(ended ? "the inspector was closed; trying again" : "the program has ended, or its server; trying again");
+      if (ended !== "again") say(ended ? "the inspector was closed; trying again" : "the program has ended, or its server; trying again");
     } catch (error) {
-      say(`not connected (${error.message}); trying again`);
+      say(`not connected (${silence.signal.aborted ? "nothing was heard" : error.message}); trying again`);
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY));
+    clearTimeout(alarm);
+    if (ended !== "again") await new Promise((resolve) => setTimeout(resolve, RETRY));
   }
 }
 

@@ -15,6 +15,7 @@ from typing import Any
 from ..calls import CallChain
 from ..dispatcher import Dispatcher
 from ..exceptions import ChainedModelsError, MissingExtra
+from ..inspector._guard import PAGES as INSPECTOR
 from ..mixin import ChainedSaveMixin
 from ..policies import RetryPolicy
 
@@ -28,15 +29,7 @@ FLAKY = 0.2
 """Of so many requests it answers that it is busy."""
 
 
-_PAGES = (
-    "/",
-    "/demo.js",
-    "/demo.css",
-    "/inspector/",
-    "/inspector/app.js",
-    "/inspector/stream.js",
-    "/inspector/style.css",
-)
+_PAGES = ("/", "/demo.js", "/demo.css", *(f"/inspector{path}" for path in INSPECTOR))
 
 
 class _Server(ThreadingHTTPServer):

@@ -53,10 +53,7 @@ def application(
     routes = _Routes(View(history, values=values, readonly=readonly))
     app = Starlette(
         routes=[
-            Route("/", routes.page),
-            Route("/app.js", routes.page),
-            Route("/stream.js", routes.page),
-            Route("/style.css", routes.page),
+            *(Route(path, routes.page) for path in PAGES),
             Route("/state", routes.state),
             Route("/events", routes.events),
             Route("/saves/{number:int}", routes.save),

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from .._call import CallHandle
 from .._future import Handle
 from .._record import Record
 from .._snapshot import MISSING, same
@@ -53,6 +54,7 @@ class View:
             "revision": revision,
             "now": self.history.clock(),
             "readonly": self.readonly,
+            "closed": self.history.dispatcher.closed,
             "values": self.values,
             "chains": [self._row(row) for row in rows],
             "gone": gone,
@@ -84,6 +86,7 @@ class View:
             "id": box.number,
             "seq": save.seq,
             "verb": save.action,
+            "name": text(save.name, plain=True) if isinstance(save, CallHandle) and save.name is not None else None,
             "state": save.state.value,
             "attempts": len(box.attempts),
             "asked": round(box.asked, 3),

@@ -89,6 +89,7 @@ def test_every_button(chained: Harness, serving: Serving, opened: Opened) -> Non
         row.get_by_role("button", name=name).click()
         expect(page.get_by_text("halted by")).to_be_hidden()
         expect(boxes(page, "Order 1").nth(number)).to_have_attribute("data-state", "failed")
+    page.on("dialog", lambda dialog: dialog.accept())
     for name in ("Clear all", "Retry all", "Skip all"):
         page.get_by_role("button", name=name).click()
     page.get_by_role("button", name="Batch 4").click()
@@ -170,13 +171,14 @@ def test_a_thousand_chains(chained: Harness, serving: Serving, opened: Opened) -
         ]
 
     begun, before = scripting()
-    for order in orders[:600]:
-        order.save()
-        page.wait_for_timeout(4)
+    for step in range(15):
+        for order in orders[step % 2 :: 2][:20]:  # of those that are drawn
+            order.save()
+        page.wait_for_timeout(100)
     ended, after = scripting()
     share = (after - before) / (ended - begun)
-    print(f"1,000 chains, 600 saves in {ended - begun:.1f} s: scripting and layout {share * 1000:.0f} ms a second")
-    assert share < 0.9, "the page has no time left"
+    print(f"1,000 chains, 300 saves in {ended - begun:.1f} s: scripting and layout {share * 1000:.0f} ms a second")
+    assert share < 0.6, "the page has no time left"
     page.locator("#scroll").evaluate("element => { element.scrollTop = element.scrollHeight }")
     expect(page.get_by_text("Order 999", exact=True)).to_be_visible()
     page.get_by_role("searchbox").fill("Order 77")
@@ -189,7 +191,7 @@ def test_the_timeline(chained: Harness, serving: Serving, opened: Opened) -> Non
     page = opened(serving.url)
     expect(boxes(page, "Order 2")).to_have_count(1)
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#drawing rect")).to_have_count(2)
+    expect(page.locator("#drawing .bar:has(title)")).to_have_count(2)
     for button, name in (("SVG", "timeline.svg"), ("PNG", "timeline.png"), ("Trace", "trace.json")):
         with page.expect_download() as download:
             page.get_by_role("button", name=button, exact=True).click()
@@ -213,7 +215,7 @@ def test_values_are_text(chained: Harness, serving: Serving, opened: Opened) -> 
         order.save()
     page = opened(serving.url)
     expect(page.get_by_text("500 chains")).to_be_visible()
-    for step in range(0, 500 * 44, 400):
+    for step in range(0, 500 * 44, 800):
         page.locator("#scroll").evaluate(f"element => {{ element.scrollTop = {step} }}")
         page.wait_for_function("() => new Promise(done => requestAnimationFrame(() => done(true)))")
     for number in range(len(HOSTILE)):
@@ -243,5 +245,5 @@ def test_nobody_is_shut_out(chained: Harness, serving: Serving, opened: Opened) 
     page.keyboard.press("Escape")
     assert serious() == []
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#drawing rect")).to_have_count(2)
+    expect(page.locator("#drawing .bar:has(title)")).to_have_count(2)
     assert serious() == []

@@ -29,7 +29,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN = b"x-chained-token"
 """The header that holds the token."""
 
-PAGES = ("/", "/app.js", "/detail.js", "/stream.js", "/timeline.js", "/style.css")
+PAGES = (
+    "/",
+    "/app.js",
+    "/detail.js",
+    "/lanes.js",
+    "/rows.js",
+    "/states.js",
+    "/stream.js",
+    "/timeline.js",
+    "/style.css",
+)
 """What anybody may have who comes by the right name: the empty page, without which there is no token to send."""
 
 _HEADERS = (

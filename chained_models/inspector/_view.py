@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from .._call import name_of
+from .._call import CallHandle, name_of
 from .._future import Handle
 from .._snapshot import MISSING, same
 from ..calls import CallChain
@@ -69,6 +69,7 @@ class View:
             "revision": changes.revision,
             "now": now,
             "readonly": self.readonly,
+            "closed": self.history.dispatcher.closed,
             "values": self.values,
             "chains": [self._row(row) for row in changes.rows],
             "gone": changes.gone,
@@ -109,6 +110,7 @@ class View:
             "id": box.number,
             "seq": save.seq,
             "verb": save.action,
+            "name": text(save.name, plain=True) if isinstance(save, CallHandle) and save.name is not None else None,
             "state": save.state.value,
             "attempts": len(box.attempts),
             "asked": round(box.asked, 3),

@@ -30,7 +30,7 @@ def test_items_are_sent_in_order(shop: Page, opened: Opened) -> None:
         page.get_by_role("button", name=str(item), exact=True).click()
     page.get_by_label("also by hovering").check()
     page.get_by_role("button", name="7", exact=True).hover()
-    boxes = page.locator("#calls [data-state]")
+    boxes = page.locator("#calls li > span")
     expect(boxes.nth(3)).to_be_visible()
     assert [view.name for view in shop.calls][:4] == ["3", "1", "2", "7"]
     page.get_by_role("button", name="Start").click()
@@ -55,7 +55,7 @@ def test_pause_batch_and_clear(shop: Page, opened: Opened) -> None:
     expect(page.locator("#calls [data-state=queued]")).to_have_count(4)
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#calls .done")).to_have_text("done", timeout=30_000)
-    ended = {box.get_attribute("data-state") for box in page.locator("#calls span").all()}
+    ended = {box.get_attribute("data-state") for box in page.locator("#calls li > span").all()}
     assert len(ended - {"cancelled"}) == 1, "of a batch all end alike"
 
 
@@ -64,7 +64,7 @@ def test_baskets(shop: Page, opened: Opened) -> None:
     page = opened(shop.url)
     for _ in range(4):
         page.get_by_role("button", name="Basket 2: one more apple").click()
-    expect(page.locator("#basket-2 span")).to_have_count(4)
+    expect(page.locator("#basket-2 li > span")).to_have_count(4)
     expect(page.locator("#basket-2 .done")).to_have_text("done", timeout=30_000)
     assert shop.baskets[1].apples == 4 and not shop.baskets[1].chain.unsaved_changes()
 

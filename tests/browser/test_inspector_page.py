@@ -54,11 +54,10 @@ def test_a_box_is_looked_at(chained: Harness, serving: Serving, opened: Opened) 
     expect(detail.locator("table").nth(1)).to_contain_text("total12")
     chained.backend.hold()
     order.save(), order.save()
-    page.get_by_role("button", name="save 4: queued").click()
+    boxes(page, "Order 1").nth(3).click()
     expect(detail).to_contain_text("queued behind")
     page.get_by_role("button", name="Cancel this save").click()
-    expect(page.get_by_role("button", name="save 4: cancelled")).to_be_visible()
-    expect(page.get_by_role("button", name="Cancel this save")).to_be_hidden()
+    expect(boxes(page, "Order 1").nth(3)).to_have_attribute("data-state", "cancelled")
     chained.backend.release()
 
 
@@ -90,6 +89,7 @@ def test_every_button(chained: Harness, serving: Serving, opened: Opened) -> Non
         row.get_by_role("button", name=name).click()
         expect(page.get_by_text("halted by")).to_be_hidden()
         expect(boxes(page, "Order 1").nth(number)).to_have_attribute("data-state", "failed")
+    page.on("dialog", lambda dialog: dialog.accept())
     for name in ("Clear all", "Retry all", "Skip all"):
         page.get_by_role("button", name=name).click()
     page.get_by_role("button", name="Batch 4").click()
@@ -171,13 +171,14 @@ def test_a_thousand_chains(chained: Harness, serving: Serving, opened: Opened) -
         ]
 
     begun, before = scripting()
-    for order in orders[:600]:
-        order.save()
-        page.wait_for_timeout(4)
+    for step in range(15):
+        for order in orders[step % 2 :: 2][:20]:  # of those that are drawn
+            order.save()
+        page.wait_for_timeout(100)
     ended, after = scripting()
     share = (after - before) / (ended - begun)
-    print(f"1,000 chains, 600 saves in {ended - begun:.1f} s: scripting and layout {share * 1000:.0f} ms a second")
-    assert share < 0.9, "the page has no time left"
+    print(f"1,000 chains, 300 saves in {ended - begun:.1f} s: scripting and layout {share * 1000:.0f} ms a second")
+    assert share < 0.6, "the page has no time left"
     page.locator("#scroll").evaluate("element => { element.scrollTop = element.scrollHeight }")
     expect(page.get_by_text("Order 999", exact=True)).to_be_visible()
     page.get_by_role("searchbox").fill("Order 77")
@@ -190,7 +191,7 @@ def test_the_timeline(chained: Harness, serving: Serving, opened: Opened) -> Non
     page = opened(serving.url)
     expect(boxes(page, "Order 2")).to_have_count(1)
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#drawing rect.attempt")).to_have_count(2)
+    expect(page.locator("#drawing .bar:has(title)")).to_have_count(2)
     for button, name in (("SVG", "timeline.svg"), ("PNG", "timeline.png"), ("Trace", "trace.json")):
         with page.expect_download() as download:
             page.get_by_role("button", name=button, exact=True).click()
@@ -214,7 +215,7 @@ def test_values_are_text(chained: Harness, serving: Serving, opened: Opened) -> 
         order.save()
     page = opened(serving.url)
     expect(page.get_by_text("500 chains")).to_be_visible()
-    for step in range(0, 500 * 44, 400):
+    for step in range(0, 500 * 44, 800):
         page.locator("#scroll").evaluate(f"element => {{ element.scrollTop = {step} }}")
         page.wait_for_function("() => new Promise(done => requestAnimationFrame(() => done(true)))")
     for number in range(len(HOSTILE)):
@@ -244,112 +245,5 @@ def test_nobody_is_shut_out(chained: Harness, serving: Serving, opened: Opened) 
     page.keyboard.press("Escape")
     assert serious() == []
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#drawing rect.attempt")).to_have_count(2)
+    expect(page.locator("#drawing .bar:has(title)")).to_have_count(2)
     assert serious() == []
-
-
-def test_earlier_and_later_saves(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """Of a long chain those boxes are shown where it stands; the others by buttons, and what has gone is counted."""
-    order = Order(1)
-    for _ in range(70):
-        order.save()
-    chained.backend.hold()
-    for _ in range(300):
-        order.save()
-    page = opened(serving.url)
-    row = page.locator(".chain")
-    expect(row.locator('[data-state="in flight"]')).to_have_count(1)
-    expect(row.get_by_role("button", name="later saves")).to_be_enabled()
-    earlier, later = row.locator('[data-turn="earlier"]'), row.locator('[data-turn="later"]')
-    while earlier.is_enabled():
-        earlier.click()
-    expect(earlier).to_have_attribute("aria-label", "20 earlier saves")  # 50 of those that have ended are kept
-    expect(row.locator('[data-state="in flight"]')).to_have_count(0)
-    while row.locator('[data-state="in flight"]').count() == 0:
-        later.click()
-    chained.backend.release()
-
-
-def test_what_is_pressed_is_not_taken_away(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """A box stays the same element while its chain changes, and keeps the focus; a button that has done its work hands it on."""
-    order = Order(1)
-    order.save()
-    page = opened(serving.url)
-    first = boxes(page, "Order 1").nth(0)
-    first.focus()
-    held = first.element_handle()
-    for number in range(2, 5):
-        order.save()
-        expect(boxes(page, "Order 1")).to_have_count(number)
-    assert held.evaluate("element => element.isConnected && element === document.activeElement")
-    page.get_by_role("group", name="Order 1").get_by_role("button", name="Pause").press("Enter")
-    expect(page.get_by_role("group", name="Order 1").get_by_role("button", name="Resume")).to_be_focused()
-    order.chain.resume()
-
-
-def test_arrows(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """They go along a chain, and from one chain to the next."""
-    for number in (1, 2):
-        order = Order(number)
-        order.save(), order.save()
-    page = opened(serving.url)
-    expect(boxes(page, "Order 2")).to_have_count(2)
-    boxes(page, "Order 1").nth(0).focus()
-    page.keyboard.press("ArrowRight")
-    expect(boxes(page, "Order 1").nth(1)).to_be_focused()
-    page.keyboard.press("ArrowDown")
-    expect(boxes(page, "Order 2").nth(1)).to_be_focused()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowUp")
-    expect(boxes(page, "Order 1").nth(1)).to_be_focused()
-
-
-def test_states_are_told_without_colours(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """Each has a sign, also where the system chooses the colours."""
-    page = opened(serving.url, forced_colors="active")
-    expect(page.get_by_role("list", name="What the boxes mean")).to_be_visible()
-    signs = page.locator(".legend li").evaluate_all(
-        "all => all.map(one => getComputedStyle(one, '::before').content + one.dataset.state)"
-    )
-    told = [sign for sign in signs if not sign.startswith("none")]
-    assert len(told) == 7 and len({sign[:3] for sign in told}) == 7
-
-
-def test_an_address_without_its_token(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """It says what is missing, and asks for nothing."""
-    page = opened(serving.url.partition("#")[0])
-    expect(page.get_by_role("status")).to_contain_text("no token")
-
-
-class Rude:
-    """A value with which nothing can be done."""
-
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-    def __deepcopy__(self, memo: Any) -> Rude:
-        return self
-
-
-def test_whatever_a_program_saves(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """A `repr` that raises, half of a surrogate pair, a number without an end: the page goes on, and says what it could not show."""
-    Order("\ud800", total=float("nan"), note=Rude()).save()  # type: ignore[arg-type]
-    page = opened(serving.url)
-    page.locator(".chain [data-save]").first.click()
-    expect(page.locator("#facts")).to_contain_text("cannot be shown: RuntimeError")
-    expect(page.locator("#facts")).to_contain_text("nan")
-    Order(2).save()
-    expect(page.locator("#count")).to_have_text("2 chains")
-
-
-def test_the_dispatcher_is_closed(chained: Harness, serving: Serving, opened: Opened) -> None:
-    """Its saves are still shown, and what cannot be done any more is said."""
-    order = Order(1)
-    order.save()
-    page = opened(serving.url)
-    expect(boxes(page, "Order 1")).to_have_count(1)
-    chained.dispatcher.close(1)
-    Order.bind(chained.backend, identity_by="client")
-    page.get_by_role("button", name="Pause all").click()
-    expect(page.get_by_role("status")).to_have_text("live")
-    expect(boxes(page, "Order 1").nth(0)).to_have_attribute("data-state", "saved")

@@ -21,6 +21,7 @@ from chained_models.backends.memory import MemoryBackend
 from chained_models.inspector import _history
 from chained_models.inspector._application import application
 from chained_models.inspector._attached import Attached, lines, shown
+from chained_models.inspector._guard import PAGES
 from chained_models.inspector._history import History
 from chained_models.inspector._text import text
 from chained_models.inspector._timeline import chrome_trace
@@ -483,7 +484,10 @@ def test_nothing_is_markup() -> None:
     from importlib.resources import files
 
     static = files("chained_models.inspector").joinpath("static")
-    script = static.joinpath("app.js").read_text() + static.joinpath("stream.js").read_text()
+    demo = files("chained_models.demo").joinpath("static")
+    scripts = [one for folder in (static, demo) for one in folder.iterdir() if one.name.endswith(".js")]
+    script = "".join(one.read_text() for one in scripts)
+    assert {f"/{one.name}" for one in static.iterdir() if one.name != "index.html"} == set(PAGES) - {"/"}
     page = files("chained_models.inspector").joinpath("static", "index.html").read_text()
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
         assert word not in script

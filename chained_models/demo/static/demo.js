@@ -1,14 +1,15 @@
 // The demo's page: items that are put on a chain, and baskets beside it. What comes from the program is set as text.
 
-import { at, listen, make, post, token } from "./inspector/stream.js";
+import { legend, marked, tags } from "./inspector/states.js";
+import { at, listen, make, post, put, token } from "./inspector/stream.js";
 
 const ITEMS = 40, BASKETS = 3;
 const chains = new Map();   // id -> chain
 let boot = "";
 
 function tell(problem) {
-  at("problem").textContent = problem;
-  at("problem").hidden = !problem;
+  put(at("problem"), problem);
+  at("dismiss").hidden = at("problem").hidden = !problem;
 }
 
 async function ask(path, what) {
@@ -19,28 +20,39 @@ const calls = () => [...chains.values()].find((chain) => chain.title.endsWith("s
 const basket = (number) => [...chains.values()].find((chain) => chain.title === `Basket ${number}`);
 
 function boxes(element, chain, most) {
-  const shown = chain ? chain.boxes.slice(-most) : [];
-  const items = shown.map((box) => {
-    const state = box.state.replace(/_/g, " ");
-    const item = make("li");
-    item.append(make("span", `${box.seq}${box.attempts > 1 ? ` ×${box.attempts}` : ""}`, { "data-state": state, title: `${box.verb} ${box.seq}: ${state}` }));
+  if (element.chain === chain) return;
+  element.chain = chain;
+  const left = Math.max(0, chain.boxes.length - most);
+  const said = [
+    ...(left || chain.dropped ? [[`‹ ${left + chain.dropped}`, "", `${left + chain.dropped} earlier`]] : []),
+    ...chain.boxes.slice(left).map((box) => [marked(box).text, box.state, marked(box).label]),
+  ];
+  element.replaceChildren(...said.map(([text, state, label]) => {
+    const item = make("li"), inside = make("span", undefined, { "data-state": state, title: label });
+    inside.append(make("span", text, { "aria-hidden": "true", class: "text" }), make("span", label, { class: "read" }));
+    item.append(inside);
     return item;
-  });
-  if (chain && chain.idle && !chain.paused) items.push(make("li", "done", { class: "done", "data-state": "done" }));
-  if (chain && chain.paused) items.push(make("li", "paused", { class: "done" }));
-  element.replaceChildren(...items);
+  }), ...tags(chain).map(([words, state]) => make("li", words, { class: "done", "data-state": state })));
 }
 
 function draw() {
-  boxes(at("calls"), calls(), 60);
-  for (let number = 1; number <= BASKETS; number++) boxes(at(`basket-${number}`), basket(number), 25);
+  const chain = calls();
+  if (chain) boxes(at("calls"), chain, 60);
+  for (let number = 1; number <= BASKETS; number++) {
+    const one = basket(number);
+    if (one) boxes(at(`basket-${number}`), one, 25);
+  }
 }
 
 function take(state) {
-  if (state.boot !== boot) { boot = state.boot; chains.clear(); }
+  if (state.boot !== boot) {
+    boot = state.boot;
+    chains.clear();
+    for (const element of document.querySelectorAll(".boxes")) { element.replaceChildren(); element.chain = null; }
+  }
   for (const gone of state.gone) chains.delete(gone);
   for (const chain of state.chains) chains.set(chain.id, chain);
-  draw();
+  requestAnimationFrame(draw);
 }
 
 for (let item = 1; item <= ITEMS; item++) {
@@ -63,5 +75,10 @@ for (const button of document.querySelectorAll("[data-command]")) {
 for (const button of document.querySelectorAll("[data-batch]")) {
   button.addEventListener("click", () => { const chain = calls(); if (chain) ask("inspector/do", { command: "batch", chain: chain.id, size: Number(button.dataset.batch) }); });
 }
-at("inspector").href = `inspector/#token=${token}`;
-listen("inspector/events", take, (text) => { at("connection").textContent = text; });
+at("legend").append(...legend(make));
+at("dismiss").addEventListener("click", () => tell(""));
+listen("inspector/events", take, (text) => {
+  put(at("connection"), text);
+  at("inspector").href = `inspector/#token=${token}`;
+  if (text === "live") tell("");
+});

@@ -1,78 +1,91 @@
-// One save, looked at: what was sent, what has changed, each attempt, the answer, why it waits.
+// One save, in all detail, for as long as it is looked at.
 
 import { at, call, make } from "./stream.js";
 
-const AGAIN = 1000; // milliseconds until a save that has not ended is looked at again: why it waits changes without it
+const OFTEN = 250;          // milliseconds between two looks at what is shown already
 
-let shown = null;   // its number
-let looks = 0;      // an answer that comes late is of no use
-let again;
+let shown = null;           // the save that is looked at
+let chain = null;           // and its chain
+let words = "";             // what is drawn of it
+let due = 0;                // the timer of the next look
+let readonly = true;
+let failed;                 // says what went wrong
 
-export const isShown = (boxes) => shown !== null && boxes.some((box) => box.id === shown);
+export function begin(what) {
+  failed = what.failed;
+  at("close").addEventListener("click", close);
+  at("cancel").addEventListener("click", () => what.act("cancel", { save: shown }));
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && shown !== null) close(); });
+}
 
-export async function look(id, { focus = false, readonly = true } = {}) {
-  const mine = ++looks;
+export async function look(id, focus) {
   shown = id;
-  clearTimeout(again);
+  if (focus) words = "";
   let save;
   try {
     save = await (await call(`saves/${id}`)).json();
   } catch (error) {
-    if (mine === looks) gone(error.message);
+    if (shown !== id) return;  // meanwhile another one is looked at
+    if (error.status === 404) gone(); else failed(error);
     return;
   }
-  if (mine !== looks) return;
+  if (shown !== id) return;
+  const now = JSON.stringify([save, readonly]);
+  if (now !== words) draw(save);
+  words = now;
   at("detail").hidden = false;
-  at("detail-title").textContent = `${save.verb} ${save.seq} of ${save.title}`;
-  at("cancel").hidden = readonly || save.state !== "queued";
-  at("facts").replaceChildren(...facts(save));
   if (focus) at("detail-title").focus();
-  if (save.outcome === null) again = setTimeout(() => look(id, { readonly }), AGAIN);
 }
 
-export function close() {
-  const id = shown;
-  shown = null;
-  looks += 1;
-  clearTimeout(again);
-  at("detail").hidden = true;
-  document.querySelector(`[data-save="${id}"]`)?.focus();
+// What came may be about the save that is looked at, or about what it waits for.
+export function changed(state, anew) {
+  readonly = state.readonly;
+  if (shown === null) return;
+  if (anew) { gone(); return; }
+  if (due || !state.chains.some((one) => one.id === chain)) return;
+  due = setTimeout(() => { due = 0; if (shown !== null) look(shown, false); }, OFTEN);
 }
 
-export const shownSave = () => shown;
-
-function gone(problem) {
+function gone() {
   at("detail").hidden = false;
   at("cancel").hidden = true;
-  at("facts").prepend(make("p", problem, { role: "status" }));
+  if (!at("facts").querySelector(".gone")) at("facts").prepend(make("p", "This save is not kept any more; this is what was last seen of it.", { class: "gone", role: "status" }));
 }
 
-function facts(save) {
-  const list = make("dl");
-  const add = (name, value) => { if (value !== null && value !== undefined && value !== "") list.append(make("dt", name), make("dd", String(value))); };
-  add("state", save.state.replace(/_/g, " "));
+function close() {
+  const id = shown;
+  shown = null;
+  at("detail").hidden = true;
+  const box = document.querySelector(`[data-save="${id}"]`);
+  (box ?? at("scroll")).focus();
+}
+
+function draw(save) {
+  chain = save.chain;
+  at("detail-title").replaceChildren(`${save.verb} ${save.seq} of `, make("bdi", save.title));
+  at("cancel").hidden = readonly || save.state !== "queued";
+  const facts = make("dl");
+  const add = (name, value) => { if (value !== null && value !== undefined && value !== "") facts.append(make("dt", name), make("dd", String(value), { dir: "auto" })); };
+  add("state", save.state);
   add("why it waits", save.why_waiting);
   add("error", save.error);
   add("method", save.method);
   add("model", save.model);
   add("id", save.save_id);
-  add("asked", time(save.asked));
-  add("settled", save.settled && time(save.settled));
+  add("asked (UTC)", time(save.asked));
+  add("settled (UTC)", save.settled && time(save.settled));
   add("set from the answer", save.taken.join(", "));
   add("kept as edited", save.kept.join(", "));
   add("version", save.answer && save.answer.version);
-  const attempts = table("Attempts", ["attempt", "begun", "took", "error"], save.attempts.map((one) => [
+  const attempts = table("Attempts", ["attempt", "begun (UTC)", "took", "error"], save.attempts.map((one) => [
     one.number + (one.together > 1 ? ` (with ${one.together - 1} others)` : ""), time(one.begun),
     one.ended === null ? "runs" : `${((one.ended - one.begun) * 1000).toFixed(1)} ms`, one.error || "",
   ]));
-  const values = (named) => Object.entries(named).map(([name, value]) => [name, value ?? "not shown"]);
-  return [
-    list,
-    attempts,
-    table("Changed since the save in front of it", ["attribute", "before", "after"], save.changed.map((one) => [one.name, one.before ?? "", one.after ?? ""])),
-    table("Attributes", ["attribute", "value"], values(save.sent)),
-    table("Answer", ["attribute", "value"], values(save.answer ? save.answer.values : {})),
-  ].filter(Boolean);
+  const changed = table("Changed since the save in front of it", ["attribute", "before", "after"],
+    save.changed.map((one) => [one.name, one.before ?? "", one.after ?? ""]));
+  const sent = table("Attributes", ["attribute", "value"], Object.entries(save.sent).map(([name, value]) => [name, value ?? "not shown"]));
+  const answer = table("Answer", ["attribute", "value"], Object.entries(save.answer ? save.answer.values : {}).map(([name, value]) => [name, value ?? "not shown"]));
+  at("facts").replaceChildren(facts, ...[attempts, changed, sent, answer].filter(Boolean));
 }
 
 function table(title, heads, rows) {
@@ -90,4 +103,4 @@ function table(title, heads, rows) {
   return element;
 }
 
-const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour12: false, fractionalSecondDigits: 3, hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const time = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 23);

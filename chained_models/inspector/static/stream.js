@@ -1,16 +1,35 @@
 // What the pages of the inspector and of the demo have in common: asking with the token, and hearing of changes.
 
-const RETRY = 1000;    // milliseconds until a lost connection is tried again
-const SILENCE = 15000; // milliseconds without a word after which it is lost: each stream lasts 5 seconds
+const RETRY = 1000;     // milliseconds until a lost connection is tried again
+const REFUSED = 15000;  // and if we were refused: only another address helps, or a server that was started anew
+const SILENT = 15000;   // without a word the connection is lost, as after a sleep; each stream lasts 5 s, then the next is asked for
 
 export const at = (id) => document.getElementById(id);
-export const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
+
+export let token = "";
+let wake = () => {};    // tries again now
+
+// The token is moved from the address to where only this page finds it: not for passers-by, bookmarks and pictures of the screen.
+function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  token = given || history.state?.token || "";
+  if (given) history.replaceState({ token }, "", location.pathname + location.search);
+}
+takeToken();
+addEventListener("hashchange", () => { takeToken(); wake(); });
+addEventListener("online", () => wake());
 
 export function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
   if (text !== undefined) element.textContent = text;
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
+}
+
+// Sets what differs only: what has not changed is neither drawn nor read out again.
+export function put(element, text, attributes = {}) {
+  if (element.textContent !== text) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
 export async function call(path, options = {}) {
@@ -20,7 +39,7 @@ export async function call(path, options = {}) {
     const text = await response.text();
     let problem = text;
     try { problem = JSON.parse(text).problem; } catch { /* it is plain text */ }
-    throw new Error(problem || response.statusText);
+    throw Object.assign(new Error(problem || response.statusText), { status: response.status });
   }
   return response;
 }
@@ -29,42 +48,62 @@ export const post = (path, what) =>
   call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
 
 // Calls take(state) for each change, for ever; after a lost connection it goes on behind the last one. say(text) tells how it stands.
+// A page that is not seen lets go of its connection: a browser has six for one server, and others may be open.
 export async function listen(path, take, say) {
-  if (!token) {
-    say("no token: open the whole address, as it was printed");
-    return;
-  }
-  let last = "";
+  const title = document.title;
+  const tell = (text) => { say(text); document.title = text === "live" ? title : `not connected · ${title}`; };
+  const place = { last: "" };
   for (;;) {
-    const silence = new AbortController();
-    let alarm;
-    const heard = () => { clearTimeout(alarm); alarm = setTimeout(() => silence.abort(), SILENCE); };
-    let ended = "";
+    if (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+    if (document.hidden) continue;
+    let wait = RETRY;
     try {
-      heard();
-      const response = await call(path, { signal: silence.signal, headers: last ? { "Last-Event-ID": last } : {} });
-      say("live");
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let buffer = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        heard();
-        buffer += value;
-        let end;
-        while ((end = buffer.indexOf("\n\n")) >= 0) {
-          const event = parsed(buffer.slice(0, end));
-          buffer = buffer.slice(end + 2);
-          if (event.name !== "message") ended = event.name;
-          else if (event.data) { last = event.id; take(JSON.parse(event.data)); }
-        }
-      }
-      if (ended !== "again") say(ended ? "the inspector was closed; trying again" : "the program has ended, or its server; trying again");
+      const how = await heard(path, place, take, () => tell("live"));
+      if (how === "hidden" || how === "again") continue;
+      tell(how);
     } catch (error) {
-      say(`not connected (${silence.signal.aborted ? "nothing was heard" : error.message}); trying again`);
+      if (error.status === 403) wait = REFUSED;
+      tell(`not connected (${error.message}); trying again`);
     }
-    clearTimeout(alarm);
-    if (ended !== "again") await new Promise((resolve) => setTimeout(resolve, RETRY));
+    await new Promise((resolve) => { wake = resolve; setTimeout(resolve, wait); });
+  }
+}
+
+// Hears until the end, and says how it came.
+async function heard(path, place, take, connected) {
+  const stop = new AbortController();
+  let how = "the program has ended, or its server; trying again", timer;
+  const end = (why) => { how = why; stop.abort(); };
+  const again = () => { clearTimeout(timer); timer = setTimeout(() => end("nothing was heard for 15 seconds; trying again"), SILENT); };
+  const seen = () => { if (document.hidden) end("hidden"); };
+  document.addEventListener("visibilitychange", seen);
+  try {
+    again();
+    const response = await call(path, { signal: stop.signal, ...(place.last ? { headers: { "Last-Event-ID": place.last } } : {}) });
+    connected();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let buffer = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return how;
+      again();
+      buffer += value;
+      let cut;
+      while ((cut = buffer.indexOf("\n\n")) >= 0) {
+        const event = parsed(buffer.slice(0, cut));
+        buffer = buffer.slice(cut + 2);
+        if (event.name === "again") how = "again";
+        else if (event.name === "end") how = "the inspector was closed; trying again";
+        else if (event.data) { take(JSON.parse(event.data)); place.last = event.id; }
+      }
+    }
+  } catch (error) {
+    if (stop.signal.aborted) return how;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", seen);
+    stop.abort();  // else what could not be understood would leave it open
   }
 }
 

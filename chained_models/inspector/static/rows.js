@@ -130,7 +130,7 @@ function fillBoxes(element, list, chain) {
 function windowOf(chain) {
   const boxes = chain.boxes;
   const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
-  const wide = (box) => (20 + 8 * marked(box).text.length) * scale;
+  const wide = (box) => Math.max(34, 12 + 7.8 * marked(box).text.length) * scale;  // as in style.css
   const spare = (90 + tags(chain).length * 80) * scale;
   let left = Math.max(room - spare, 60);
   const waiting = boxes.findIndex(waits);

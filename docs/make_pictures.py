@@ -13,7 +13,17 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from chained_models import ChainedSaveMixin, Dispatcher, Guarantee, Lane, Operation, Rejected, RetryPolicy, Unavailable, inspector
+from chained_models import (
+    ChainedSaveMixin,
+    Dispatcher,
+    Guarantee,
+    Lane,
+    Operation,
+    Rejected,
+    RetryPolicy,
+    Unavailable,
+    inspector,
+)
 from chained_models.demo.web import page as demo
 
 ASSETS = Path(__file__).parent / "assets"

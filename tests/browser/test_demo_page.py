@@ -50,6 +50,7 @@ def test_pause_batch_and_clear(shop: Page, opened: Opened) -> None:
     page.get_by_role("button", name="Clear").click()
     expect(page.locator("#calls [data-state=cancelled]")).to_have_count(1)
     page.get_by_role("button", name="Batch 4").click()
+    expect(page.get_by_role("button", name="Batch 4")).to_have_attribute("aria-pressed", "true")
     for item in (11, 12, 13, 14):
         page.get_by_role("button", name=str(item), exact=True).click()
     expect(page.locator("#calls [data-state=queued]")).to_have_count(4)

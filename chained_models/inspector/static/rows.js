@@ -60,6 +60,11 @@ function row(id) {
     button.addEventListener("click", () => act(name, { chain: id }));
     group.append(button);
   }
+  for (const size of [1, 4]) {  // of a CallChain: others have that of their lane
+    const button = make("button", `Batch ${size}`, { type: "button", "data-size": size });
+    button.addEventListener("click", () => act("batch", { chain: id, size }));
+    group.append(button);
+  }
   element.append(make("span", "", { class: "title", dir: "auto" }), make("ol", undefined, { class: "boxes" }), group);
   return element;
 }
@@ -73,8 +78,9 @@ function fill(element, chain, readonly, resized) {
   const active = group.contains(document.activeElement) ? document.activeElement : null;
   group.hidden = readonly;
   for (const button of group.children) {
-    const name = button.dataset.command;
-    button.hidden = (name === "pause" && chain.paused) || (name === "resume" && !chain.paused) ||
+    const name = button.dataset.command, size = Number(button.dataset.size);
+    if (size) button.setAttribute("aria-pressed", String(chain.batch === size));
+    button.hidden = (size && typeof chain.batch !== "number") || (name === "pause" && chain.paused) || (name === "resume" && !chain.paused) ||
       ((name === "retry" || name === "skip") && chain.halted === null);
   }
   if (active?.hidden) [...group.children].find((button) => !button.hidden).focus();

@@ -1,4 +1,4 @@
-"""Makes the pictures of the inspector, from the running product: python docs/make_pictures.py. Needs Chromium."""
+"""Makes the pictures of the inspector and of the demo, from the running product: python docs/make_pictures.py. Needs Chromium."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from chained_models import ChainedSaveMixin, Dispatcher, Guarantee, Lane, Operation, RetryPolicy, Unavailable, inspector
+from chained_models import (
+    ChainedSaveMixin,
+    Dispatcher,
+    Guarantee,
+    Lane,
+    Operation,
+    Rejected,
+    RetryPolicy,
+    Unavailable,
+    inspector,
+)
+from chained_models.demo.web import page as demo
 
 ASSETS = Path(__file__).parent / "assets"
-SIZE = {"width": 1180, "height": 640}
+SIZE = {"width": 1180, "height": 740}
 
 
 class Shop:
@@ -32,7 +43,10 @@ class Shop:
     def execute(self, operation: Operation) -> None:
         """Carry it out, sooner or later."""
         self._ends.wait(self._chance.uniform(0.1, 0.5))
-        if self._chance.random() < 0.2:
+        chance = self._chance.random()
+        if chance < 0.08:
+            raise Rejected("no")
+        if chance < 0.25:
             raise Unavailable("busy")
 
     def close(self) -> None:
@@ -76,24 +90,43 @@ def taken(browser: Any, url: str) -> None:
     """Both pictures: of the chains, and of the timeline in the dark."""
     page = browser.new_page(viewport=SIZE, color_scheme="light")
     page.goto(url)
-    page.locator('[data-state="saved"]').nth(12).wait_for()
-    page.locator('.boxes [data-state="backing off"], .boxes [data-state="failed"]').first.wait_for()
+    page.locator('.boxes [data-state="saved"]').nth(18).wait_for()
+    page.locator('.boxes [data-state="failed"]').first.wait_for()
+    page.locator('.boxes [data-state="backing off"]').first.wait_for()
     page.screenshot(path=ASSETS / "inspector.png")
     dark = browser.new_page(viewport=SIZE, color_scheme="dark")
     dark.goto(url)
-    dark.locator('[data-state="saved"]').nth(30).wait_for()
+    dark.locator('.boxes [data-state="saved"]').nth(30).wait_for()
     dark.get_by_role("button", name="Timeline").click()
-    dark.locator("#zoom").fill("8")
-    dark.locator('#drawing svg[aria-label="Attempts of the last 8 seconds"] rect').nth(20).wait_for()
+    dark.locator("#zoom").fill("3")
+    dark.locator("#drawing .bar:has(title)").nth(20).wait_for()
     dark.screenshot(path=ASSETS / "timeline.png")
+
+
+def played(browser: Any, url: str) -> None:
+    """The demo, with items in all colours, and baskets beside it."""
+    page = browser.new_page(viewport={"width": 1180, "height": 600}, color_scheme="light")
+    page.goto(url)
+    items, baskets = page.locator("#items button:enabled"), page.locator("#baskets button")
+    for item in range(18):
+        items.nth(item).click()
+        if item % 3 == 0:
+            for number in range(3 - item % 2):
+                baskets.nth(number).click()
+    page.locator('#calls [data-state="failed"]').first.wait_for()
+    page.locator('#calls [data-state="saved"]').nth(7).wait_for()
+    page.locator('#calls [data-state="in flight"]').wait_for()
+    page.mouse.move(0, 0)
+    page.screenshot(path=ASSETS / "demo.png")
 
 
 def main() -> None:
     """Make them."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    with sync_playwright() as playwright, running() as url:
+    with sync_playwright() as playwright, running() as url, demo(seed=3) as shop:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         taken(browser, url)
+        played(browser, shop.url)
         browser.close()
 
 

@@ -96,6 +96,7 @@ class View:
             "halted": None if halted is None else halted.seq,
             "idle": all(box.save.outcome is not None for box in boxes),
             "dropped": row.dropped,
+            "batch": row.key._pace.options.batch if isinstance(row.key, CallChain) else None,
             "boxes": [self._box(box) for box in islice(boxes, BOXES)],
             "more": max(0, len(boxes) - BOXES),
         }

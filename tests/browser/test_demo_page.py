@@ -42,14 +42,15 @@ def test_items_are_sent_in_order(shop: Page, opened: Opened) -> None:
 def test_pause_batch_and_clear(shop: Page, opened: Opened) -> None:
     """A paused chain sends nothing; cleared, it is empty; with batch 4 four items are one request."""
     page = opened(shop.url)
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause").click()  # which cannot be pressed before it would do something
     page.get_by_role("button", name="5", exact=True).click()
     expect(page.locator("#calls [data-state=queued]")).to_have_count(1)
-    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#calls [data-state=queued] .text")).to_contain_text("5")
     expect(page.locator("#calls")).to_contain_text("paused")
     page.get_by_role("button", name="Clear").click()
     expect(page.locator("#calls [data-state=cancelled]")).to_have_count(1)
     page.get_by_role("button", name="Batch 4").click()
+    expect(page.get_by_role("button", name="Batch 4")).to_have_attribute("aria-pressed", "true")
     for item in (11, 12, 13, 14):
         page.get_by_role("button", name=str(item), exact=True).click()
     expect(page.locator("#calls [data-state=queued]")).to_have_count(4)

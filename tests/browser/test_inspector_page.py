@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chained_models import OnFailure, Outcome, Rejected, inspector
+from chained_models import CallChain, OnFailure, Outcome, Rejected, inspector
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness
 
@@ -94,6 +94,11 @@ def test_every_button(chained: Harness, serving: Serving, opened: Opened) -> Non
         page.get_by_role("button", name=name).click()
     page.get_by_role("button", name="Batch 4").click()
     expect(page.get_by_role("button", name="Batch 4")).to_have_attribute("aria-pressed", "true")
+    calls: CallChain = CallChain(print, dispatcher=chained.dispatcher)
+    serving.history.show(calls)
+    own = page.get_by_role("group", name="print").get_by_role("button", name="Batch 4")
+    own.click()
+    expect(own).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("alert")).to_be_hidden()
 
 

@@ -37,6 +37,8 @@ function boxes(element, chain, most) {
 
 function draw() {
   const chain = calls();
+  for (const button of document.querySelectorAll("[data-command], [data-batch]")) button.disabled = !chain;
+  for (const button of document.querySelectorAll("[data-batch]")) button.setAttribute("aria-pressed", String(chain?.batch === Number(button.dataset.batch)));
   if (chain) boxes(at("calls"), chain, 60);
   for (let number = 1; number <= BASKETS; number++) {
     const one = basket(number);

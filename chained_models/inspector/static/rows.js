@@ -62,6 +62,11 @@ function row(id) {
     button.addEventListener("click", () => act(name, { chain: id }));
     group.append(button);
   }
+  for (const size of [1, 4]) {  // of a CallChain: others have that of their lane
+    const button = make("button", `Batch ${size}`, { type: "button", "data-size": size });
+    button.addEventListener("click", () => act("batch", { chain: id, size }));
+    group.append(button);
+  }
   element.append(make("span", "", { class: "title", dir: "auto" }), make("ol", undefined, { class: "boxes" }), group);
   return element;
 }
@@ -75,8 +80,9 @@ function fill(element, chain, readonly, resized) {
   const active = group.contains(document.activeElement) ? document.activeElement : null;
   group.hidden = readonly;
   for (const button of group.children) {
-    const name = button.dataset.command;
-    button.hidden = (name === "pause" && chain.paused) || (name === "resume" && !chain.paused) ||
+    const name = button.dataset.command, size = Number(button.dataset.size);
+    if (size) button.setAttribute("aria-pressed", String(chain.batch === size));
+    button.hidden = (size && typeof chain.batch !== "number") || (name === "pause" && chain.paused) || (name === "resume" && !chain.paused) ||
       ((name === "retry" || name === "skip") && chain.halted === null);
   }
   if (active?.hidden) [...group.children].find((button) => !button.hidden).focus();
@@ -132,7 +138,7 @@ function fillBoxes(element, list, chain) {
 function windowOf(chain) {
   const boxes = chain.boxes;
   const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
-  const wide = (box) => (20 + 8 * marked(box).text.length) * scale;
+  const wide = (box) => Math.max(34, 12 + 7.8 * marked(box).text.length) * scale;  // as in style.css
   const spare = (90 + tags(chain).length * 80) * scale;
   let left = Math.max(room - spare, 60);
   const waiting = boxes.findIndex(waits);

@@ -10,10 +10,10 @@ export const waits = (box) => WAITING.has(box.state);
 
 // What is written on a box, and what is read out.
 export function marked(box) {
-  const name = box.name ?? box.seq;
+  const name = String(box.name ?? box.seq), letters = [...name];
   const repeated = box.attempts > 1 ? box.attempts : 0;
   return {
-    text: `${SIGNS[box.state] ?? ""}\u2009${name}${repeated ? ` ×${repeated}` : ""}`,
+    text: `${SIGNS[box.state] ?? ""}\u2009${letters.length > 12 ? `${letters.slice(0, 11).join("")}…` : name}${repeated ? ` ×${repeated}` : ""}`,
     label: `${box.verb} ${name}: ${box.state}${repeated ? `, ${repeated} attempts` : ""}`,
   };
 }

@@ -159,7 +159,7 @@ class View:
         names = [name for name, value in after.items() if not _same(value, before.get(name, MISSING))]
         was = self._shown(save, {name: before.get(name, MISSING) for name in names})
         became = self._shown(save, {name: after[name] for name in names})
-        return [{"name": name, "before": was[name], "after": became[name]} for name in names]
+        return [{"name": name, "before": was[name], "after": value} for name, value in became.items()]
 
     def _answer(self, save: Handle[Any]) -> dict[str, Any] | None:
         """What the backend answered: by the names of attributes, as far as they were understood, and then by its own."""
@@ -192,7 +192,9 @@ class View:
         """The values as text; None for what is not shown."""
         secret = secrets_of(save)
         return {
-            text(name, plain=True): text(value) if self.values and name not in secret and value is not MISSING else None
+            text(name, plain=True): text(value, hidden=secret)
+            if self.values and name not in secret and value is not MISSING
+            else None
             for name, value in values.items()
         }
 

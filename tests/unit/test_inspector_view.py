@@ -156,6 +156,22 @@ def test_an_identity_that_is_secret(view: View, dispatcher: Dispatcher) -> None:
     key.chain.resume()
 
 
+def test_a_secret_within_a_value(view: View, dispatcher: Dispatcher) -> None:
+    """What a class names as secret is hidden at any depth."""
+
+    @dataclasses.dataclass
+    class Order(ChainedSaveMixin):
+        id: int = 1
+        customers: Any = None
+        __chained_secret__: ClassVar[Any] = ("password",)
+
+    Order.bind(Answering(Answer({"customers": [{"password": [SECRET]}]})), dispatcher=dispatcher)
+    Order(1, [{"name": "anne", "password": SECRET, 7: ({"password": {"password": SECRET}},)}]).save()
+    (detail,), told = all_of(view)
+    assert detail["sent"]["customers"] == "[{'name': 'anne', 'password': (hidden), 7: ({'password': (hidden)},)}]"
+    assert SECRET not in told
+
+
 def test_without_values_nothing_of_them_is_shown(dispatcher: Dispatcher) -> None:
     """With `values=False` names alone leave the process, also of answers and differences."""
 
@@ -329,6 +345,22 @@ def test_a_thousand_attributes_and_odd_names(view: View, dispatcher: Dispatcher)
     (detail,), told = all_of(view)
     assert len(detail["sent"]) == 1_001 and detail["answer"]["values"] == {"\\ud800": "1", "\\x1b[2J": "2"}
     assert told.encode()
+
+
+def test_a_difference_in_an_attribute_with_an_odd_name(view: View, dispatcher: Dispatcher) -> None:
+    """Is shown like any other."""
+
+    class Open(ChainedSaveMixin, pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="allow")
+        id: int = 1
+
+    Open.bind(Answering(), dispatcher=dispatcher)
+    one = Open(**{"\n": 1})
+    one.save()
+    setattr(one, "\n", 2)
+    one.save()
+    details, _ = all_of(view)
+    assert details[1]["changed"] == [{"name": "\\n", "before": "1", "after": "2"}]
 
 
 def test_what_a_repr_does_to_its_own_chain(view: View, dispatcher: Dispatcher) -> None:

@@ -193,6 +193,25 @@ def test_a_body_in_pieces(app: Any, chained: Harness) -> None:
     assert answered(app, "/do", "POST", chunks=endless())[0] == 400 and len(read) == 5
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "site", "status"),
+    [
+        ("localhost:8000", "http://localhost:8000", None, 200),
+        ("LOCALHOST:8000", "http://localhost:8000", None, 200),
+        ("localhost:8000", "http://localhost:3000", None, 403),
+        ("localhost:8000", "http://localhost", None, 403),
+        ("localhost:8000", "http://127.0.0.1:8000", None, 403),
+        ("localhost:8000", "http://localhost:3000", "same-origin", 200),
+        ("localhost:8000", "http://localhost:3000", "same-site", 403),
+        ("localhost:8000", "http://localhost:3000", "none", 403),
+    ],
+)
+def test_pages_of_another_port(app: Any, host: str, origin: str, site: str | None, status: int) -> None:
+    """Whatever else runs on this machine is not ours; behind a proxy that changes the Host the browser's word counts."""
+    headers = {"host": host, "origin": origin} | ({} if site is None else {"sec_fetch_site": site})
+    assert answered(app, "/state", **headers)[0] == status
+
+
 # Viewers
 
 

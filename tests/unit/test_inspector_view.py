@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chained_models import Answer, CallChain, ChainedSaveMixin, Coalesce, Dispatcher, InvalidOption
 from chained_models.inspector._history import History
-from chained_models.inspector._text import text
+from chained_models.inspector._text import LONGEST, text
 from chained_models.inspector._timeline import chrome_trace
 from chained_models.inspector._view import View
 
@@ -277,6 +279,27 @@ def test_of_a_large_value_only_what_is_shown_is_looked_at() -> None:
         text({number: [One()] * 1_000 for number in range(1_000)}).endswith("… (1000 values)")
         and len(looked_at) <= 1_000
     )
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.binary(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+        | st.frozensets(st.integers() | st.text(max_size=3), max_size=3)
+        | st.sets(st.integers(), max_size=3)
+    ),
+    max_leaves=9,
+)
+
+
+@given(PLAIN)
+def test_small_values_are_written_as_python_does(value: Any) -> None:
+    """What is not too long is its `repr`; what is, begins like it."""
+    whole = repr(value)
+    assert text(value) == whole if len(whole) <= LONGEST else text(value).startswith(whole[:LONGEST])
 
 
 class Broken:

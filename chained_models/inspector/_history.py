@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from .. import _observing
 from .._future import Handle
 from .._record import Record
+from .._states import SaveState
 from ..calls import CallChain
 from ..dispatcher import Dispatcher
 from ..events import SaveEvent
@@ -166,7 +167,8 @@ class History:
         _all.add(self)
         for chain in dispatcher:
             for save in dispatcher.pending(chain._key):
-                self.accepted(save)
+                if save.state is not SaveState.PREPARING:  # else it will be told when it is accepted, if it is
+                    self.accepted(save)
 
     def close(self) -> None:
         """Note nothing any more, and let go of everything."""

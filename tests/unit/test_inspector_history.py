@@ -19,6 +19,7 @@ from chained_models import (
     Lane,
     Outcome,
     Rejected,
+    SnapshotError,
     Turn,
     Unavailable,
     _observing,
@@ -131,6 +132,23 @@ def test_nothing_is_kept_after_the_end(history: History, chained: Harness) -> No
     history.accepted(handle)
     assert history.begins([handle]) == [] and history.box(1) is None and len(history) == 0
     chained.backend.release()
+
+
+def test_begun_while_an_item_is_being_copied(chained: Harness) -> None:
+    """What is not accepted yet is not shown: it may never be."""
+    made: list[History] = []
+
+    class Item:
+        def __deepcopy__(self, memo: Any) -> Any:
+            made.append(History(chained.dispatcher))
+            raise ValueError
+
+    calls = CallChain(print, dispatcher=chained.dispatcher)
+    with pytest.raises(SnapshotError):
+        calls.add(Item())
+    (history,) = made
+    assert [row.boxes for row in history] == []
+    history.close()
 
 
 # Attempts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import signal
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any
@@ -133,7 +134,7 @@ class _Routes:
 
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
         quiet = math.inf  # the first one at once
-        while not self._view.history.closed:
+        while not (self._view.history.closed or _server_ends()):
             changed = self._view.history.revision != since
             if changed or quiet == math.inf:
                 state, words = await aside(_worded, self._view.overview, since, boot)
@@ -163,6 +164,16 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._count(-1)
+
+
+def _server_ends() -> bool:
+    """Whether uvicorn, which runs the application that this one is mounted in, was told to end.
+
+    It waits for open streams before it tells applications of its end, and viewers stay for ever. Nobody else knows but the server
+    itself, which is asked by way of its signal handler. Other servers have a limit to their patience.
+    """
+    server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    return getattr(server, "should_exit", False) is True
 
 
 async def body_of(request: Request) -> bytes:

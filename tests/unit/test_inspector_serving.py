@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -182,3 +183,37 @@ def test_within_an_event_loop(dispatcher: Dispatcher) -> None:
             return len(await asyncio.to_thread(lambda: list(Attached(serving.url).states(once=True))))
 
     assert asyncio.run(look()) == 1 and threads() == []
+
+
+MOUNTED = """
+import os, signal, threading
+import requests, uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from chained_models import Dispatcher, inspector
+main = Starlette(routes=[Mount("/saves", inspector.app(Dispatcher("inline"), token="x"))])
+server = uvicorn.Server(uvicorn.Config(main, port=0, log_level="critical"))
+def look():
+    while not server.started:
+        pass
+    port = server.servers[0].sockets[0].getsockname()[1]
+    stream = requests.get(f"http://127.0.0.1:{port}/saves/events", headers={"X-Chained-Token": "x"}, stream=True)
+    lines = stream.iter_lines(chunk_size=1)
+    next(lines)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(list(lines)[-3:])
+thread = threading.Thread(target=look)
+thread.start()
+try:
+    server.run()
+finally:
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are something else there")
+def test_a_server_that_it_is_mounted_in_ends() -> None:
+    """Although somebody looks, who is told so: a server waits for streams that are open, for ever."""
+    ran = subprocess.run([sys.executable, "-c", MOUNTED], capture_output=True, text=True, timeout=30, check=False)
+    assert ran.stdout.strip() == "[b'event: end', b'data: {}', b'']" and ran.stderr == ""
+    assert ran.returncode == -signal.SIGTERM

@@ -41,9 +41,14 @@ def text(value: Any, *, plain: bool = False, hidden: Container[object] = ()) -> 
             if len(words) > LONGEST:
                 break
     except BaseException as error:  # noqa: BLE001 - it is the user's, and what it raises shall end nobody's server
-        return f"<{type(value).__name__} cannot be shown: {type(error).__name__}>"
+        return f"<{_kind(value)} cannot be shown: {_kind(error)}>"
     shown = "".join(map(_printable, words[:LONGEST]))
     return shown if len(words) <= LONGEST else f"{shown}…{_size(value)}"
+
+
+def _kind(value: Any) -> str:
+    name: str = type.__dict__["__name__"].__get__(type(value))  # past a metaclass that may raise
+    return name
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,7 @@ from .._future import Handle
 from .._snapshot import MISSING, same
 from ..calls import CallChain
 from ..chain import Chain
-from ..exceptions import ChainedModelsError, InvalidOption
+from ..exceptions import InvalidOption
 from ..handle import SaveHandle
 from ..operation import Answer, Operation
 from ._history import Box, History, Row
@@ -81,13 +81,16 @@ class View:
         return [[round(end, 3), round(seconds, 4)] for end, seconds in kept[-max(counted, LATEST) :]]
 
     def _row(self, row: Row) -> dict[str, Any]:
-        chain = self._chain(row)
-        halted = chain.halted
-        boxes = row.boxes
+        boxes, name, paused, halted = row.boxes, title(row), False, None
+        try:
+            chain = self._chain(row)
+            paused, halted = chain.paused, chain.halted
+        except BaseException as error:  # noqa: BLE001 - a key may have become one that cannot be looked for; the others are shown
+            name += f" (its chain cannot be found: {type(error).__name__})"
         return {
             "id": row.number,
-            "title": title(row),
-            "paused": chain.paused,
+            "title": name,
+            "paused": paused,
             "halted": None if halted is None else halted.seq,
             "idle": all(box.save.outcome is not None for box in boxes),
             "dropped": row.dropped,
@@ -234,12 +237,12 @@ class View:
                 raise InvalidOption("there is no such command")
 
     def _do_to_all(self, command: str) -> None:
-        problems: list[ChainedModelsError] = []
+        problems: list[BaseException] = []
         for row in self.history:
             try:
                 self._do_to(row, command)
-            except ChainedModelsError as error:
-                problems.append(error)  # the others all the same
+            except BaseException as error:  # noqa: BLE001 - the first is raised when it was done to the others all the same
+                problems.append(error)
         if problems:
             raise problems[0]
 

@@ -433,6 +433,58 @@ def test_the_difference_to_the_last_whose_values_are_known(view: View, dispatche
     order.chain.resume()
 
 
+class Fickle:
+    """A key that cannot be looked for any more."""
+
+    broken = False
+
+    def __hash__(self) -> int:
+        if self.broken:
+            raise SystemExit(SECRET)
+        return 1
+
+    def __repr__(self) -> str:
+        return "fickle"
+
+
+def test_a_key_that_has_become_unusable(view: View, dispatcher: Dispatcher) -> None:
+    """Its chain is shown with what is known of it, and says so; the others are shown as ever, and a button says what happened."""
+
+    @dataclasses.dataclass
+    class Order(ChainedSaveMixin):
+        id: int = 1
+
+    key = Fickle()
+    Order.bind(Answering(), dispatcher=dispatcher, ordering_key=lambda order: key if order.id == 1 else order.id)
+    Order(1).save()
+    Order(2).save()
+    key.broken = True
+    first, second = view.overview()["chains"]
+    assert (first["title"], second["title"]) == ("fickle (its chain cannot be found: SystemExit)", "2")
+    assert [box["state"] for box in first["boxes"]] == ["saved"]
+    details, told = all_of(view)
+    assert len(details) == 2 and SECRET not in told
+    key.broken = False
+
+
+class Meta(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit(SECRET)
+
+
+class Anonymous(metaclass=Meta):
+    """Of which not even the class says its name."""
+
+    def __repr__(self) -> str:
+        raise SystemExit(SECRET)
+
+
+def test_a_class_without_a_name() -> None:
+    """Has one all the same."""
+    assert text(Anonymous()) == "<Anonymous cannot be shown: SystemExit>"
+
+
 class Nameless:
     """A worker whose name cannot be asked for."""
 
@@ -504,6 +556,24 @@ def test_true_is_no_number(view: View, dispatcher: Dispatcher, command: str, wha
         view.do(command, what)
     assert call.outcome is None and calls._pace.options.batch == 1
     call.cancel()
+
+
+def test_what_one_chain_raises_stops_no_other(view: View, dispatcher: Dispatcher) -> None:
+    """Of all chains all go on; what the first has raised comes out then."""
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 1:
+            raise SystemExit(SECRET)
+        done.append(item)
+
+    for item in (1, 2, 3):
+        calls = CallChain(work, dispatcher=dispatcher)
+        calls.pause()
+        calls.add(item)
+    with pytest.raises(SystemExit):
+        view.do("resume", {"all": True})
+    assert done == [2, 3] and len(dispatcher) == 0
 
 
 def test_a_batch_of_any_size(view: View, dispatcher: Dispatcher) -> None:

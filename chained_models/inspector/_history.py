@@ -242,8 +242,8 @@ class History:
         if save._host is not self.dispatcher:
             return
         with self._noting:
-            if self._closed:
-                return
+            if self._closed or (save.outcome is not None and save not in self._boxes):
+                return  # it was let go of already: what comes after its end does not bring it back
             box = self._box(save)
             if event.name == "sync":
                 box.taken, box.kept = event.taken, event.kept

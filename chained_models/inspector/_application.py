@@ -135,6 +135,8 @@ class _Routes:
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
         quiet = math.inf  # the first one at once
         while not (self._view.history.closed or _server_ends()):
+            if self._view.is_due():
+                await aside(self._view.glance)
             changed = self._view.history.revision != since
             if changed or quiet == math.inf:
                 state, words = await aside(_worded, self._view.overview, since, boot)

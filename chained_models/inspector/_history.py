@@ -94,6 +94,7 @@ class Row:
         settled: Those of them that are settled, in the order of their ends.
         dropped: How many settled ones are not kept any more.
         revision: When it changed last.
+        held: What was seen last of what holds its chain, of which no event tells.
     """
 
     number: int
@@ -102,6 +103,7 @@ class Row:
     settled: deque[Box] = field(default_factory=deque)
     dropped: int = 0
     revision: int = 0
+    held: tuple[bool, int | None, str] = (False, None, "")
 
     @property
     def boxes(self) -> list[Box]:

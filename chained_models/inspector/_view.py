@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +24,9 @@ __all__ = ["View", "title"]
 
 COUNTED = 5.0
 """Seconds of which all attempts are told."""
+
+GLANCE = 0.5
+"""Seconds between two looks at what no event tells of."""
 
 LATEST = 200
 """So many attempts are told at least, if there are."""
@@ -44,6 +49,8 @@ class View:
         self.readonly = readonly
         self.boot = secrets.token_hex(8)
         """Another one after each start, so that a page knows when what it has is of no use."""
+        self._glanced = -math.inf
+        self._lanes: list[dict[str, Any]] = []
 
     # What is shown
 
@@ -74,6 +81,34 @@ class View:
             "latencies": self._latencies(now),
         }
 
+    def is_due(self) -> bool:
+        """Whether it is time for a :meth:`glance`; for the first who asks."""
+        now = time.monotonic()
+        if now < self._glanced + GLANCE:
+            return False
+        self._glanced = now
+        return True
+
+    def glance(self) -> None:
+        """See what no event tells of: chains and lanes that the program itself has paused, or has let go on."""
+        for row in self.history:
+            if (held := self._held(row)) != row.held:
+                row.held = held
+                self.history.touch(row)
+        lanes = self.history.dispatcher.lanes()
+        if lanes != self._lanes:
+            self._lanes = lanes
+            self.history.touch()
+
+    def _held(self, row: Row) -> tuple[bool, int | None, str]:
+        """Whether its chain is paused; the number of the save that has halted it; and why neither is known."""
+        try:
+            chain = self._chain(row)
+            paused, halted = chain.paused, chain.halted
+        except BaseException as error:  # noqa: BLE001 - a key may have become one that cannot be looked for; the others are shown
+            return False, None, f" (its chain cannot be found: {type(error).__name__})"
+        return paused, None if halted is None else halted.seq, ""
+
     def _latencies(self, now: float) -> list[list[float]]:
         """Those of the latest attempts; all of the last seconds, for whoever counts them, and so many at least."""
         kept = list(self.history.latencies)
@@ -81,17 +116,13 @@ class View:
         return [[round(end, 3), round(seconds, 4)] for end, seconds in kept[-max(counted, LATEST) :]]
 
     def _row(self, row: Row) -> dict[str, Any]:
-        boxes, name, paused, halted = row.boxes, title(row), False, None
-        try:
-            chain = self._chain(row)
-            paused, halted = chain.paused, chain.halted
-        except BaseException as error:  # noqa: BLE001 - a key may have become one that cannot be looked for; the others are shown
-            name += f" (its chain cannot be found: {type(error).__name__})"
+        boxes = row.boxes
+        paused, halted, problem = self._held(row)
         return {
             "id": row.number,
-            "title": name,
+            "title": title(row) + problem,
             "paused": paused,
-            "halted": None if halted is None else halted.seq,
+            "halted": halted,
             "idle": all(box.save.outcome is not None for box in boxes),
             "dropped": row.dropped,
             "boxes": [self._box(box) for box in boxes],

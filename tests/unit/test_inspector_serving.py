@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import requests
 
 from chained_models import Dispatcher, InvalidOption, _observing, inspector
 from chained_models.inspector._attached import Attached
+from chained_models.inspector._serving import Serving
 
 
 @pytest.fixture
@@ -158,21 +160,33 @@ def test_how_a_program_ends(ending: str, status: int) -> None:
 def test_a_forked_child_does_not_keep_the_port(dispatcher: Dispatcher) -> None:
     """It can be had again when the parent's inspector has ended, however long the child lives; in the child it can be closed."""
     reading, writing = os.pipe()
-    serving = inspector.serve(dispatcher, quiet=True)
+    begun, begins = os.pipe()
+    serving = _on_a_quiet_port(dispatcher)
     child = os.fork()
     if child == 0:
         os.close(writing)
+        os.write(begins, b"!")
         os.read(reading, 1)
         serving.close()
         os._exit(0)
     try:
+        os.read(begun, 1)
         serving.close()
         with inspector.serve(dispatcher, port=serving.port, quiet=True) as again:
             assert requests.get(again.url.partition("#")[0], timeout=5).status_code == 200
     finally:
         os.close(writing)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        os.close(reading)
+        for end in (reading, begun, begins):
+            os.close(end)
+
+
+def _on_a_quiet_port(dispatcher: Dispatcher) -> Serving:
+    """Not one of those that the system gives out: another program could have it in a moment."""
+    for port in range(21_000 + os.getpid() % 5_000, 32_000):
+        with suppress(InvalidOption):
+            return inspector.serve(dispatcher, port=port, quiet=True)
+    raise AssertionError
 
 
 def test_within_an_event_loop(dispatcher: Dispatcher) -> None:

@@ -26,7 +26,7 @@ class Observer(Protocol):
     """
 
     def accepted(self, save: Handle[Any]) -> None:
-        """A save was asked for, in this thread and context; no attempt of it runs yet."""
+        """A save was asked for, in this thread and context. In another one its attempt may begin meanwhile: the chain goes on."""
         ...
 
     def begins(self, saves: Sequence[Handle[Any]]) -> Any:

@@ -15,7 +15,7 @@ from ._call_work import CallWork
 from ._engine import Engine
 from ._flushing import chains_of
 from ._intake import Intake
-from ._lane import LaneState
+from ._lane import Lane, LaneState
 from ._machine import Chain as ChainState
 from ._machine import Effect
 from ._merge import Facts
@@ -239,8 +239,9 @@ class Dispatcher:
         """Change `max_batch` of the lane of that number.
 
         Raises:
-            InvalidOption: There is none.
+            InvalidOption: There is none, or no batch is of that size.
         """
+        Lane(max_batch=size)
         with self._engine.deciding:
             lane = next((state.lane for state in self._engine.lane_states() if id(state.lane) == number), None)
         if lane is None:

@@ -186,8 +186,9 @@ class Telemetry:
             kind=self._trace.SpanKind.PRODUCER,
             attributes={**about, "messaging.operation.type": "send", **_which([save])},
         )
-        span.end()
+        # First of all, for its attempt may begin meanwhile, in another thread; to end a span may take as long as to send it somewhere.
         save.trace = Trace(span.get_span_context(), time.monotonic())
+        span.end()
         self._sent.add(1, about)
 
     def begins(self, saves: Sequence[Handle[Any]]) -> _Attempt:

@@ -133,6 +133,8 @@ class _Routes:
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
         told, left = False, LASTS
         while not self._view.history.closed:
+            if self._view.is_due():
+                await aside(self._view.glance)
             if self._view.history.revision != since or not told:
                 state, words = await aside(_worded, self._view.overview, since, boot)
                 since, boot, told = state["revision"], state["boot"], True

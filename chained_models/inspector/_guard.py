@@ -122,12 +122,15 @@ class Guard:
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or not self._is_ours(f"//{hosts[0].decode('latin-1')}"):
             return "this name is not one of the inspector's"
+        sites = [value for name, value in headers if name == b"sec-fetch-site"]
+        if any(site not in (b"same-origin", b"none") for site in sites):
+            return "a page of another site may not ask"
         for origin in (value.decode("latin-1") for name, value in headers if name == b"origin"):
             if not origin.startswith(("http://", "https://")) or not self._is_ours(origin):
                 return "a page of another origin may not ask"
-        for site in (value for name, value in headers if name == b"sec-fetch-site"):
-            if site not in (b"same-origin", b"none"):
-                return "a page of another site may not ask"
+            # A page of this machine, of another port: unless the browser says that it is ours, and a proxy has changed the Host.
+            if b"same-origin" not in sites and urlsplit(origin).netloc.lower() != hosts[0].decode("latin-1").lower():
+                return "a page of another origin may not ask"
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         if path in self._pages and scope["method"] in ("GET", "HEAD"):
             return None

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from .. import _observing
 from .._future import Handle
 from .._record import Record
+from .._states import SaveState
 from ..calls import CallChain
 from ..dispatcher import Dispatcher
 from ..events import SaveEvent
@@ -93,6 +94,7 @@ class Row:
         settled: Those of them that are settled, in the order of their ends.
         dropped: How many settled ones are not kept any more.
         revision: When it changed last.
+        held: What was seen last of what holds its chain, of which no event tells.
     """
 
     number: int
@@ -101,6 +103,7 @@ class Row:
     settled: deque[Box] = field(default_factory=deque)
     dropped: int = 0
     revision: int = 0
+    held: tuple[bool, int | None, str] = (False, None, "")
 
     @property
     def boxes(self) -> list[Box]:
@@ -166,7 +169,8 @@ class History:
         _all.add(self)
         for chain in dispatcher:
             for save in dispatcher.pending(chain._key):
-                self.accepted(save)
+                if save.state is not SaveState.PREPARING:  # else it will be told when it is accepted, if it is
+                    self.accepted(save)
 
     def close(self) -> None:
         """Note nothing any more, and let go of everything."""
@@ -240,8 +244,8 @@ class History:
         if save._host is not self.dispatcher:
             return
         with self._noting:
-            if self._closed:
-                return
+            if self._closed or (save.outcome is not None and save not in self._boxes):
+                return  # it was let go of already: what comes after its end does not bring it back
             box = self._box(save)
             if event.name == "sync":
                 box.taken, box.kept = event.taken, event.kept

@@ -6,14 +6,12 @@ from typing import Any
 
 from .._future import Handle
 from ..handle import SaveHandle
-from ._text import text
+from ._text import HIDDEN, text
 
 __all__ = ["UNSHOWN", "hidden_in", "secrets_of"]
 
 UNSHOWN = "__chained_secret__"
 """The class attribute that names attributes whose values are never shown."""
-
-HIDDEN = "(hidden)"
 
 WHOLE = 100
 """A secret of more characters may have been cut."""

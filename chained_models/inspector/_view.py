@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -12,7 +14,7 @@ from .._future import Handle
 from .._snapshot import MISSING, same
 from ..calls import CallChain
 from ..chain import Chain
-from ..exceptions import ChainedModelsError, InvalidOption
+from ..exceptions import InvalidOption
 from ..handle import SaveHandle
 from ..operation import Answer, Operation
 from ._history import Box, History, Row
@@ -23,6 +25,9 @@ __all__ = ["View", "title"]
 
 COUNTED = 5.0
 """Seconds of which all attempts are told."""
+
+GLANCE = 0.5
+"""Seconds between two looks at what no event tells of."""
 
 LATEST = 200
 """So many attempts are told at least, if there are."""
@@ -48,6 +53,8 @@ class View:
         self.readonly = readonly
         self.boot = secrets.token_hex(8)
         """Another one after each start, so that a page knows when what it has is of no use."""
+        self._glanced = -math.inf
+        self._lanes: list[dict[str, Any]] = []
 
     # What is shown
 
@@ -79,6 +86,34 @@ class View:
             "latencies": self._latencies(now),
         }
 
+    def is_due(self) -> bool:
+        """Whether it is time for a :meth:`glance`; for the first who asks."""
+        now = time.monotonic()
+        if now < self._glanced + GLANCE:
+            return False
+        self._glanced = now
+        return True
+
+    def glance(self) -> None:
+        """See what no event tells of: chains and lanes that the program itself has paused, or has let go on."""
+        for row in self.history:
+            if (held := self._held(row)) != row.held:
+                row.held = held
+                self.history.touch(row)
+        lanes = self.history.dispatcher.lanes()
+        if lanes != self._lanes:
+            self._lanes = lanes
+            self.history.touch()
+
+    def _held(self, row: Row) -> tuple[bool, int | None, str]:
+        """Whether its chain is paused; the number of the save that has halted it; and why neither is known."""
+        try:
+            chain = self._chain(row)
+            paused, halted = chain.paused, chain.halted
+        except BaseException as error:  # noqa: BLE001 - a key may have become one that cannot be looked for; the others are shown
+            return False, None, f" (its chain cannot be found: {type(error).__name__})"
+        return paused, None if halted is None else halted.seq, ""
+
     def _latencies(self, now: float) -> list[list[float]]:
         """Those of the latest attempts; all of the last seconds, for whoever counts them, and so many at least."""
         kept = list(self.history.latencies)
@@ -86,14 +121,13 @@ class View:
         return [[round(end, 3), round(seconds, 4)] for end, seconds in kept[-max(counted, LATEST) :]]
 
     def _row(self, row: Row) -> dict[str, Any]:
-        chain = self._chain(row)
-        halted = chain.halted
         boxes = row.boxes
+        paused, halted, problem = self._held(row)
         return {
             "id": row.number,
-            "title": title(row),
-            "paused": chain.paused,
-            "halted": None if halted is None else halted.seq,
+            "title": title(row) + problem,
+            "paused": paused,
+            "halted": halted,
             "idle": all(box.save.outcome is not None for box in boxes),
             "dropped": row.dropped,
             "batch": row.key._pace.options.batch if isinstance(row.key, CallChain) else None,
@@ -167,7 +201,7 @@ class View:
         names = [name for name, value in after.items() if not _same(value, before.get(name, MISSING))]
         was = self._shown(save, {name: before.get(name, MISSING) for name in names})
         became = self._shown(save, {name: after[name] for name in names})
-        return [{"name": name, "before": was[name], "after": became[name]} for name in names]
+        return [{"name": name, "before": was[name], "after": value} for name, value in became.items()]
 
     def _answer(self, save: Handle[Any]) -> dict[str, Any] | None:
         """What the backend answered: by the names of attributes, as far as they were understood, and then by its own."""
@@ -200,7 +234,9 @@ class View:
         """The values as text; None for what is not shown."""
         secret = secrets_of(save)
         return {
-            text(name, plain=True): text(value) if self.values and name not in secret and value is not MISSING else None
+            text(name, plain=True): text(value, hidden=secret)
+            if self.values and name not in secret and value is not MISSING
+            else None
             for name, value in values.items()
         }
 
@@ -240,12 +276,12 @@ class View:
                 raise InvalidOption("there is no such command")
 
     def _do_to_all(self, command: str) -> None:
-        problems: list[ChainedModelsError] = []
+        problems: list[BaseException] = []
         for row in self.history:
             try:
                 self._do_to(row, command)
-            except ChainedModelsError as error:
-                problems.append(error)  # the others all the same
+            except BaseException as error:  # noqa: BLE001 - the first is raised when it was done to the others all the same
+                problems.append(error)
         if problems:
             raise problems[0]
 

@@ -467,3 +467,19 @@ def test_leaving_and_forking() -> None:
     dispatcher.after_fork()
     assert handle.cancelled()
     assert len(dispatcher) == 0
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 1.5, "2", None])
+def test_a_lane_is_given_a_batch_that_can_be(size: Any) -> None:
+    """A size that makes no sense is refused, and changes nothing; a lane that is not in use cannot be meant."""
+    with Dispatcher("inline") as dispatcher:
+        backend = Scripted()
+        lane = dispatcher.port(backend).lane.lane
+        (seen,) = dispatcher.lanes()
+        with pytest.raises(InvalidOption, match="max_batch"):
+            dispatcher.set_batch(seen["id"], size)
+        with pytest.raises(InvalidOption, match="no such lane"):
+            dispatcher.set_batch(-1, 2)
+        assert lane.max_batch == seen["max_batch"]
+        dispatcher.set_batch(seen["id"], 2)
+        assert lane.max_batch == 2

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from chained_models import CallChain, ChainedSaveMixin, Dispatcher, InvalidOption, Outcome, _observing, inspector
-from chained_models.inspector import _application
+from chained_models.inspector import _application, _view
 from chained_models.inspector._application import application
 from chained_models.inspector._history import History
 from chained_models.testing import Harness, ScriptedBackend
@@ -193,6 +193,25 @@ def test_a_body_in_pieces(app: Any, chained: Harness) -> None:
     assert answered(app, "/do", "POST", chunks=endless())[0] == 400 and len(read) == 5
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "site", "status"),
+    [
+        ("localhost:8000", "http://localhost:8000", None, 200),
+        ("LOCALHOST:8000", "http://localhost:8000", None, 200),
+        ("localhost:8000", "http://localhost:3000", None, 403),
+        ("localhost:8000", "http://localhost", None, 403),
+        ("localhost:8000", "http://127.0.0.1:8000", None, 403),
+        ("localhost:8000", "http://localhost:3000", "same-origin", 200),
+        ("localhost:8000", "http://localhost:3000", "same-site", 403),
+        ("localhost:8000", "http://localhost:3000", "none", 403),
+    ],
+)
+def test_pages_of_another_port(app: Any, host: str, origin: str, site: str | None, status: int) -> None:
+    """Whatever else runs on this machine is not ours; behind a proxy that changes the Host the browser's word counts."""
+    headers = {"host": host, "origin": origin} | ({} if site is None else {"sec_fetch_site": site})
+    assert answered(app, "/state", **headers)[0] == status
+
+
 # Viewers
 
 
@@ -311,12 +330,13 @@ def test_what_a_button_brings_about_may_raise(error: BaseException) -> None:
 @pytest.mark.parametrize("token", ["", " ", "a b", "caf\u00e9", "\ud800", "a\n", 7, b"bytes", True])
 def test_a_token_that_keeps_nobody_out(token: Any) -> None:
     """Or that no header can hold is refused, and nothing stays behind."""
-    before, threads = _observing.observers, threading.active_count()
+    before = _observing.observers
     dispatcher = Dispatcher("inline")
     for make in (inspector.app, inspector.serve):
         with pytest.raises(InvalidOption, match="token="):
             make(dispatcher, token=token)
-    assert _observing.observers == before and threading.active_count() == threads
+    assert _observing.observers == before
+    assert not [one for one in threading.enumerate() if one.name == "chained-models-inspector"]
 
 
 @pytest.mark.parametrize("wrong", [Order, None, "dispatcher"])
@@ -343,3 +363,45 @@ def test_hosts_that_are_none(chained: Harness) -> None:
     with pytest.raises(TypeError):
         inspector.app(chained.dispatcher, token=TOKEN, hosts=None)  # type: ignore[arg-type]
     assert _observing.observers == before
+
+
+# What no event tells of
+
+
+def test_a_chain_that_the_program_pauses(chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers learn of it, and of a lane that is paused, although nothing has happened to any save."""
+    monkeypatch.setattr(_application, "LOOK", 0.01)
+    monkeypatch.setattr(_view, "GLANCE", 0.0)
+    history = History(chained.dispatcher)
+    app = application(history, token=TOKEN, hosts=("localhost",), values=True, readonly=False)
+    order = Order(1)
+    order.save()
+    lane = chained.dispatcher.port(chained.backend).lane.lane
+
+    async def look() -> None:
+        asked = Asked(app, "/events")
+
+        async def sees(*, chain: bool, lane: bool) -> None:
+            """Wait until what was told so far comes to that."""
+            while True:
+                told = [json.loads(one["body"].split(b"\n")[1].removeprefix(b"data: ")) for one in asked.messages[1:]]
+                paused = [state["chains"][0]["paused"] for state in told if state["chains"]]
+                if paused[-1:] == [chain] and told[-1]["lanes"][0]["paused"] is lane:
+                    return
+                asked.some.clear()
+                await asked.some.wait()
+
+        await sees(chain=False, lane=False)
+        order.chain.pause()
+        await Asked(app, "/state").end()  # whoever else sees it first
+        await sees(chain=True, lane=False)
+        order.chain.resume()
+        await sees(chain=False, lane=False)
+        lane.pause()
+        await sees(chain=False, lane=True)
+        lane.resume()
+        await sees(chain=False, lane=False)
+        await asked.leave()
+
+    asyncio.run(asyncio.wait_for(look(), 20))
+    history.close()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from chained_models import ChainedSaveMixin, inspector
+from chained_models.inspector import _application
 from chained_models.inspector._attached import Attached, shown
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness, ScriptedBackend
@@ -199,3 +200,16 @@ def test_who_is_no_inspector(telling: tuple[str, type[_Telling]], status: int, s
     with pytest.raises(Exception, match=problem) as raised:
         list(Attached(url).states())
     assert str(raised.value).isprintable()
+
+
+def test_it_is_followed_over_all_streams(serving: Serving, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stream ends after a while and says to come again; whoever follows goes on where it was, and misses nothing."""
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+    states = Attached(serving.url).states()
+    assert next(states)["chains"] == []
+    Order(1).save()
+    while not (told := next(states)["chains"]):
+        pass
+    assert [chain["title"] for chain in told] == ["Order 1"]
+    assert next(states)["chains"] == [], "what was told is not told again"
+    states.close()  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from chained_models import (
     Lane,
     Outcome,
     Rejected,
+    SnapshotError,
     Turn,
     Unavailable,
     _observing,
@@ -104,6 +105,19 @@ def test_more_busy_chains_than_are_kept(view: View, chained: Harness, monkeypatc
     assert len(view.history._boxes) == len(view.history._by_box_number) == 2
 
 
+def test_what_went_does_not_come_back(view: View, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain that goes at its end is not there anew because something is told of it after that."""
+    monkeypatch.setattr(_history, "ROWS", 2)
+    chained.backend.hold()
+    for number in range(4):
+        Order(number).save()
+    before = view.overview()
+    chained.backend.release()
+    after = view.overview(before["revision"], before["boot"])
+    numbers = [chain["id"] for chain in before["chains"]]
+    assert [chain["id"] for chain in after["chains"]] == numbers[2:] and after["gone"] == numbers[:2]
+
+
 def test_who_has_not_looked_for_long(view: View, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is not known any more which chains went since then, all of it is told anew, as after another start."""
     monkeypatch.setattr(_history, "ROWS", 2)
@@ -131,6 +145,23 @@ def test_nothing_is_kept_after_the_end(history: History, chained: Harness) -> No
     history.accepted(handle)
     assert history.begins([handle]) == [] and history.box(1) is None and len(history) == 0
     chained.backend.release()
+
+
+def test_begun_while_an_item_is_being_copied(chained: Harness) -> None:
+    """What is not accepted yet is not shown: it may never be."""
+    made: list[History] = []
+
+    class Item:
+        def __deepcopy__(self, memo: Any) -> Any:
+            made.append(History(chained.dispatcher))
+            raise ValueError
+
+    calls = CallChain(print, dispatcher=chained.dispatcher)
+    with pytest.raises(SnapshotError):
+        calls.add(Item())
+    (history,) = made
+    assert [row.boxes for row in history] == []
+    history.close()
 
 
 # Attempts

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import requests
 
 from chained_models import Dispatcher, InvalidOption, _observing, inspector
 from chained_models.inspector._attached import Attached
+from chained_models.inspector._serving import Serving
 
 
 @pytest.fixture
@@ -157,21 +160,33 @@ def test_how_a_program_ends(ending: str, status: int) -> None:
 def test_a_forked_child_does_not_keep_the_port(dispatcher: Dispatcher) -> None:
     """It can be had again when the parent's inspector has ended, however long the child lives; in the child it can be closed."""
     reading, writing = os.pipe()
-    serving = inspector.serve(dispatcher, quiet=True)
+    begun, begins = os.pipe()
+    serving = _on_a_quiet_port(dispatcher)
     child = os.fork()
     if child == 0:
         os.close(writing)
+        os.write(begins, b"!")
         os.read(reading, 1)
         serving.close()
         os._exit(0)
     try:
+        os.read(begun, 1)
         serving.close()
         with inspector.serve(dispatcher, port=serving.port, quiet=True) as again:
             assert requests.get(again.url.partition("#")[0], timeout=5).status_code == 200
     finally:
         os.close(writing)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        os.close(reading)
+        for end in (reading, begun, begins):
+            os.close(end)
+
+
+def _on_a_quiet_port(dispatcher: Dispatcher) -> Serving:
+    """Not one of those that the system gives out: another program could have it in a moment."""
+    for port in range(21_000 + os.getpid() % 5_000, 32_000):
+        with suppress(InvalidOption):
+            return inspector.serve(dispatcher, port=port, quiet=True)
+    raise AssertionError
 
 
 def test_within_an_event_loop(dispatcher: Dispatcher) -> None:
@@ -182,3 +197,39 @@ def test_within_an_event_loop(dispatcher: Dispatcher) -> None:
             return len(await asyncio.to_thread(lambda: list(Attached(serving.url).states(once=True))))
 
     assert asyncio.run(look()) == 1 and threads() == []
+
+
+MOUNTED = """
+import os, signal, threading
+import requests, uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from chained_models import Dispatcher, inspector
+from chained_models.inspector import _application
+_application.LASTS = 0.3
+main = Starlette(routes=[Mount("/saves", inspector.app(Dispatcher("inline"), token="x"))])
+server = uvicorn.Server(uvicorn.Config(main, port=0, log_level="critical"))
+def look():
+    while not server.started:
+        pass
+    port = server.servers[0].sockets[0].getsockname()[1]
+    stream = requests.get(f"http://127.0.0.1:{port}/saves/events", headers={"X-Chained-Token": "x"}, stream=True)
+    lines = stream.iter_lines(chunk_size=1)
+    next(lines)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(list(lines)[-3:])
+thread = threading.Thread(target=look)
+thread.start()
+try:
+    server.run()
+finally:
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are something else there")
+def test_a_server_that_it_is_mounted_in_ends() -> None:
+    """Although somebody looks: a server waits for streams that are open, and each ends soon, saying that one may come again."""
+    ran = subprocess.run([sys.executable, "-c", MOUNTED], capture_output=True, text=True, timeout=30, check=False)
+    assert ran.stdout.strip() == "[b'event: again', b'data: {}', b'']" and ran.stderr == ""
+    assert ran.returncode == -signal.SIGTERM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -163,3 +164,27 @@ def test_the_schema_is_one(event: dict[str, Any], change: dict[str, Any]) -> Non
     assert SCHEMA.is_valid({"traceEvents": [event]}) and SCHEMA.is_valid({"traceEvents": [], "displayTimeUnit": "ms"})
     assert not SCHEMA.is_valid({"traceEvents": [{**copy.deepcopy(event), **change}]})
     assert not SCHEMA.is_valid([event]) and not SCHEMA.is_valid({"displayTimeUnit": "ms"})
+
+
+def test_only_the_latest_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page asks for what it draws: attempts that have run since then, those that still do, and no older ones."""
+    with Harness(ScriptedBackend()) as chained:
+        Order.bind(chained.backend, identity_by="client")
+        moment = 1_000.0
+        history = History(chained.dispatcher, lambda: moment)
+        Order(1).save()
+        chained.backend.hold()
+        Order(2).save()
+        moment += 60
+        chained.backend.release(Order(2).chain.in_flight)
+        Order(3).save()
+        moment += 5
+
+        def shown(seconds: float) -> list[str]:
+            return [one["name"] for one in chrome_trace(history, seconds)["traceEvents"] if one["ph"] == "X"]
+
+        assert shown(math.inf) == ["save 1", "save 2", "save 3"]
+        assert shown(30) == ["save 2", "save 3"]
+        assert shown(0) == ["save 3"]
+        chained.backend.release()
+        history.close()

@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chained_models import Answer, CallChain, ChainedSaveMixin, Coalesce, Dispatcher, InvalidOption
 from chained_models.inspector._history import History
-from chained_models.inspector._text import text
+from chained_models.inspector._text import LONGEST, text
 from chained_models.inspector._timeline import chrome_trace
 from chained_models.inspector._view import View
 
@@ -113,7 +115,7 @@ def test_secrets_by_another_name(view: View, dispatcher: Dispatcher) -> None:
     assert SECRET not in told
 
 
-@pytest.mark.parametrize("secret", [SECRET, f"{SECRET} \u00e9\n", f"{SECRET}'s", 4711, SECRET * 200])
+@pytest.mark.parametrize("secret", [SECRET, f"{SECRET} \u00e9\n", f"{SECRET}'s", 47_114_711_471_147, SECRET * 200])
 @pytest.mark.parametrize("key", [lambda user: user.password, lambda user: f"user of {user.password}", "password"])
 def test_chains_that_are_told_apart_by_a_secret(
     view: View, dispatcher: Dispatcher, secret: Any, key: Callable[[Any], Any] | str
@@ -130,7 +132,7 @@ def test_chains_that_are_told_apart_by_a_secret(
     User(1, secret).save()
     User(2, secret).save()
     _, told = all_of(view)
-    assert SECRET not in told and "4711" not in told and "(hidden)" in told
+    assert SECRET not in told and "4711471147" not in told and "(hidden)" in told
 
 
 def test_an_identity_that_is_secret(view: View, dispatcher: Dispatcher) -> None:
@@ -154,6 +156,22 @@ def test_an_identity_that_is_secret(view: View, dispatcher: Dispatcher) -> None:
     assert SECRET not in told
     behind.cancel(), first.cancel()
     key.chain.resume()
+
+
+def test_a_secret_within_a_value(view: View, dispatcher: Dispatcher) -> None:
+    """What a class names as secret is hidden at any depth."""
+
+    @dataclasses.dataclass
+    class Order(ChainedSaveMixin):
+        id: int = 1
+        customers: Any = None
+        __chained_secret__: ClassVar[Any] = ("password",)
+
+    Order.bind(Answering(Answer({"customers": [{"password": [SECRET]}]})), dispatcher=dispatcher)
+    Order(1, [{"name": "anne", "password": SECRET, 7: ({"password": {"password": SECRET}},)}]).save()
+    (detail,), told = all_of(view)
+    assert detail["sent"]["customers"] == "[{'name': 'anne', 'password': (hidden), 7: ({'password': (hidden)},)}]"
+    assert SECRET not in told
 
 
 def test_without_values_nothing_of_them_is_shown(dispatcher: Dispatcher) -> None:
@@ -263,6 +281,27 @@ def test_of_a_large_value_only_what_is_shown_is_looked_at() -> None:
     )
 
 
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.binary(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+        | st.frozensets(st.integers() | st.text(max_size=3), max_size=3)
+        | st.sets(st.integers(), max_size=3)
+    ),
+    max_leaves=9,
+)
+
+
+@given(PLAIN)
+def test_small_values_are_written_as_python_does(value: Any) -> None:
+    """What is not too long is its `repr`; what is, begins like it."""
+    whole = repr(value)
+    assert text(value) == whole if len(whole) <= LONGEST else text(value).startswith(whole[:LONGEST])
+
+
 class Broken:
     """Which cannot be compared, or even be asked for its class."""
 
@@ -331,6 +370,22 @@ def test_a_thousand_attributes_and_odd_names(view: View, dispatcher: Dispatcher)
     assert told.encode()
 
 
+def test_a_difference_in_an_attribute_with_an_odd_name(view: View, dispatcher: Dispatcher) -> None:
+    """Is shown like any other."""
+
+    class Open(ChainedSaveMixin, pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="allow")
+        id: int = 1
+
+    Open.bind(Answering(), dispatcher=dispatcher)
+    one = Open(**{"\n": 1})
+    one.save()
+    setattr(one, "\n", 2)
+    one.save()
+    details, _ = all_of(view)
+    assert details[1]["changed"] == [{"name": "\\n", "before": "1", "after": "2"}]
+
+
 def test_what_a_repr_does_to_its_own_chain(view: View, dispatcher: Dispatcher) -> None:
     """Looking may save, pause and clear: it holds no lock, and what came of it is seen at the next look."""
 
@@ -376,6 +431,58 @@ def test_the_difference_to_the_last_whose_values_are_known(view: View, dispatche
     details, _ = all_of(view)
     assert details[2]["changed"] == [{"name": "total", "before": "0", "after": "2"}]
     order.chain.resume()
+
+
+class Fickle:
+    """A key that cannot be looked for any more."""
+
+    broken = False
+
+    def __hash__(self) -> int:
+        if self.broken:
+            raise SystemExit(SECRET)
+        return 1
+
+    def __repr__(self) -> str:
+        return "fickle"
+
+
+def test_a_key_that_has_become_unusable(view: View, dispatcher: Dispatcher) -> None:
+    """Its chain is shown with what is known of it, and says so; the others are shown as ever, and a button says what happened."""
+
+    @dataclasses.dataclass
+    class Order(ChainedSaveMixin):
+        id: int = 1
+
+    key = Fickle()
+    Order.bind(Answering(), dispatcher=dispatcher, ordering_key=lambda order: key if order.id == 1 else order.id)
+    Order(1).save()
+    Order(2).save()
+    key.broken = True
+    first, second = view.overview()["chains"]
+    assert (first["title"], second["title"]) == ("fickle (its chain cannot be found: SystemExit)", "2")
+    assert [box["state"] for box in first["boxes"]] == ["saved"]
+    details, told = all_of(view)
+    assert len(details) == 2 and SECRET not in told
+    key.broken = False
+
+
+class Meta(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit(SECRET)
+
+
+class Anonymous(metaclass=Meta):
+    """Of which not even the class says its name."""
+
+    def __repr__(self) -> str:
+        raise SystemExit(SECRET)
+
+
+def test_a_class_without_a_name() -> None:
+    """Has one all the same."""
+    assert text(Anonymous()) == "<Anonymous cannot be shown: SystemExit>"
 
 
 class Nameless:
@@ -451,6 +558,24 @@ def test_true_is_no_number(view: View, dispatcher: Dispatcher, command: str, wha
     call.cancel()
 
 
+def test_what_one_chain_raises_stops_no_other(view: View, dispatcher: Dispatcher) -> None:
+    """Of all chains all go on; what the first has raised comes out then."""
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 1:
+            raise SystemExit(SECRET)
+        done.append(item)
+
+    for item in (1, 2, 3):
+        calls = CallChain(work, dispatcher=dispatcher)
+        calls.pause()
+        calls.add(item)
+    with pytest.raises(SystemExit):
+        view.do("resume", {"all": True})
+    assert done == [2, 3] and len(dispatcher) == 0
+
+
 def test_a_batch_of_any_size(view: View, dispatcher: Dispatcher) -> None:
     """A size that no list can have stops nothing."""
 
@@ -472,3 +597,16 @@ def test_a_batch_of_any_size(view: View, dispatcher: Dispatcher) -> None:
         order.save()
     view.do("resume", {"all": True})
     assert len(dispatcher) == 0
+
+
+def test_a_chain_of_thousands(view: View, dispatcher: Dispatcher) -> None:
+    """Of a long chain those that have ended and the first that wait are told, and the rest is counted."""
+    calls = CallChain(len, dispatcher=dispatcher)
+    calls.extend(["some", "work"])
+    calls.pause()
+    calls.extend(["more"] * 5_000)
+    (chain,) = view.overview()["chains"]
+    assert len(chain["boxes"]) == 200
+    assert chain["more"] == 5_002 - 200
+    assert [box["state"] for box in chain["boxes"][:3]] == ["saved", "saved", "queued"]
+    calls.clear()

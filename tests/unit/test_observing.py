@@ -210,3 +210,46 @@ def test_observers_come_and_go_in_all_threads() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert all(found) and _observing.observers == before
+
+
+class Asking(Watching):
+    """Asks the dispatcher from another thread whenever it is told something."""
+
+    def __init__(self, dispatcher: Dispatcher, order: Order) -> None:
+        super().__init__()
+        self._about = dispatcher, order
+        self.answered: list[bool] = []
+
+    def _note(self, name: str, *about: Any) -> None:
+        super()._note(name, *about)
+        dispatcher, order = self._about
+        asking = threading.Thread(
+            target=lambda: (dispatcher.lanes(), dispatcher.unsettled(), order.chain.paused), daemon=True
+        )
+        asking.start()
+        asking.join(10)
+        self.answered.append(not asking.is_alive())
+
+
+def test_no_lock_is_held_while_they_are_told(chained: Harness) -> None:
+    """Other threads get on meanwhile, also with the object that is being saved."""
+    order = Order(1)
+    order.save()
+    order.chain.update(on_failure=OnFailure.HALT)
+    asking = Asking(chained.dispatcher, order)
+    _observing.add(asking)
+    try:
+        order.save()
+        chained.backend.fail(Rejected("no"), times=1)
+        order.save()
+        order.save()
+        order.chain.retry()
+        order.chain.pause()
+        order.save().cancel()
+        order.save()
+        order.chain.clear()
+        order.chain.resume()
+        order.save(force_insert=True)
+    finally:
+        _observing.remove(asking)
+    assert all(asking.answered) and {one[0] for one in asking.heard} == {"accepted", "begins", "told", "ends"}

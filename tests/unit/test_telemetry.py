@@ -382,6 +382,50 @@ def test_dispatchers_that_are_made_meanwhile(told: Told) -> None:
     assert {id(one) for one in made} <= {id(one) for one in telemetry._dispatchers()}
 
 
+class Slow(SpanProcessor):
+    """Is still sending the span of a call somewhere while the attempt begins."""
+
+    def __init__(self, go_on: threading.Event) -> None:
+        self._go_on = go_on
+        self.links: list[Any] = []
+        self._begun = threading.Event()
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if span.kind is SpanKind.CONSUMER:
+            self.links.append(span.links)
+            self._begun.set()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.kind is SpanKind.PRODUCER:
+            self._go_on.set()
+            self._begun.wait(10)
+
+
+def test_an_attempt_that_begins_while_the_call_is_told() -> None:
+    """Is linked to it all the same: another thread, which has just finished the save in front, need not wait for that."""
+    started, go_on = threading.Event(), threading.Event()
+
+    class Held:
+        def execute(self, operation: Operation) -> None:
+            started.set()
+            go_on.wait(10)
+
+    with Dispatcher("threads") as dispatcher:
+        Order.bind(Held(), resource="orders", identity_by="client", dispatcher=dispatcher)
+        order = Order(id=1)
+        order.save()
+        started.wait(10)
+        slow = Slow(go_on)
+        provider = TracerProvider()
+        provider.add_span_processor(slow)
+        telemetry.instrument(tracer_provider=provider)
+        try:
+            order.save().result(10)
+        finally:
+            telemetry.uninstrument()
+    assert [len(links) for links in slow.links] == [1]
+
+
 class Rude(SpanProcessor):
     """Raises at the begin or the end of each span."""
 

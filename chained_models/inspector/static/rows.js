@@ -103,19 +103,19 @@ function fillBoxes(element, list, chain) {
   const earlier = chain.dropped + from;
   if (earlier) {
     const kept = chain.dropped ? `, ${chain.dropped} of them not kept` : "";
-    const inside = item("earlier", button({ class: "more" }, (one) => one.turn()));
+    const inside = item("earlier", button({ class: "more", "data-turn": "earlier" }, (one) => one.turn()));
     inside.turn = () => { if (from > 0) turn(Math.max(0, from - Math.max(1, shown.length - 1))); };
-    put(inside, `‹ ${earlier}`, { "aria-label": `${earlier} earlier saves${kept}`, title: `${earlier} earlier saves${kept}`, "aria-disabled": String(from === 0) });
+    put(inside, `‹ ${earlier}`, { "aria-label": `${earlier} earlier saves`, title: `${earlier} earlier saves${kept}`, "aria-disabled": String(from === 0) });
   }
   for (const box of shown) {
     const { text, label } = marked(box);
     put(item(`box-${box.id}`, button({ "data-save": box.id }, () => look(box.id, true))), text, { "data-state": box.state, "aria-label": label, title: label });
   }
-  const later = chain.boxes.length - to;
+  const later = chain.boxes.length - to + (chain.more ?? 0);
   if (later) {
-    const inside = item("later", button({ class: "more" }, (one) => one.turn()));
-    inside.turn = () => turn(to);
-    put(inside, `${later} ›`, { "aria-label": `${later} later saves`, title: `${later} later saves` });
+    const inside = item("later", button({ class: "more", "data-turn": "later" }, (one) => one.turn()));
+    inside.turn = () => { if (to < chain.boxes.length) turn(to); };
+    put(inside, `${later} ›`, { "aria-label": `${later} later saves`, title: `${later} later saves`, "aria-disabled": String(to === chain.boxes.length) });
   }
   for (const [words, state] of tags(chain)) {
     const inside = item(`tag-${state}`, () => { const one = make("li"); one.append(make("span", "", { class: "done" })); return one; });

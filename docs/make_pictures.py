@@ -99,7 +99,7 @@ def taken(browser: Any, url: str) -> None:
     dark.locator('.boxes [data-state="saved"]').nth(30).wait_for()
     dark.get_by_role("button", name="Timeline").click()
     dark.locator("#zoom").fill("3")
-    dark.locator("#drawing .attempt").nth(20).wait_for()
+    dark.locator("#drawing .bar:has(title)").nth(20).wait_for()
     dark.screenshot(path=ASSETS / "timeline.png")
 
 

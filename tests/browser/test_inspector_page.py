@@ -196,7 +196,7 @@ def test_the_timeline(chained: Harness, serving: Serving, opened: Opened) -> Non
     page = opened(serving.url)
     expect(boxes(page, "Order 2")).to_have_count(1)
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#drawing .attempt")).to_have_count(2)
+    expect(page.locator("#drawing .bar:has(title)")).to_have_count(2)
     for button, name in (("SVG", "timeline.svg"), ("PNG", "timeline.png"), ("Trace", "trace.json")):
         with page.expect_download() as download:
             page.get_by_role("button", name=button, exact=True).click()
@@ -250,5 +250,5 @@ def test_nobody_is_shut_out(chained: Harness, serving: Serving, opened: Opened) 
     page.keyboard.press("Escape")
     assert serious() == []
     page.get_by_role("button", name="Timeline").click()
-    expect(page.locator("#drawing .attempt")).to_have_count(2)
+    expect(page.locator("#drawing .bar:has(title)")).to_have_count(2)
     assert serious() == []

@@ -10,6 +10,7 @@ const COMMANDS = [["pause", "Pause"], ["resume", "Resume"], ["clear", "Clear"], 
 const drawn = new Map();    // id -> the row's element
 const paged = new Map();    // id of a chain whose earlier or later saves were asked for -> id of the first that is shown
 let room = 0;               // pixels for the boxes of a row
+let drawing = [];           // what was drawn last
 let act, look, redraw;      // what the page does
 
 export function begin(what) {
@@ -18,6 +19,7 @@ export function begin(what) {
 }
 
 export function drawRows(order, chains, readonly) {
+  drawing = [order, chains, readonly];
   const scroll = at("scroll");
   const height = drawn.values().next().value?.offsetHeight || 44;
   const first = Math.max(0, Math.floor(scroll.scrollTop / height) - SPARE);
@@ -103,19 +105,19 @@ function fillBoxes(element, list, chain) {
   const earlier = chain.dropped + from;
   if (earlier) {
     const kept = chain.dropped ? `, ${chain.dropped} of them not kept` : "";
-    const inside = item("earlier", button({ class: "more", "data-turn": "earlier" }, (one) => one.turn()));
+    const inside = item("earlier", button({ class: "more" }, (one) => one.turn()));
     inside.turn = () => { if (from > 0) turn(Math.max(0, from - Math.max(1, shown.length - 1))); };
-    put(inside, `‹ ${earlier}`, { "aria-label": `${earlier} earlier saves`, title: `${earlier} earlier saves${kept}`, "aria-disabled": String(from === 0) });
+    put(inside, `‹ ${earlier}`, { "aria-label": `${earlier} earlier saves${kept}`, title: `${earlier} earlier saves${kept}`, "aria-disabled": String(from === 0) });
   }
   for (const box of shown) {
     const { text, label } = marked(box);
     put(item(`box-${box.id}`, button({ "data-save": box.id }, () => look(box.id, true))), text, { "data-state": box.state, "aria-label": label, title: label });
   }
-  const later = chain.boxes.length - to + (chain.more ?? 0);
+  const untold = chain.boxes.length - to, later = untold + chain.more;
   if (later) {
-    const inside = item("later", button({ class: "more", "data-turn": "later" }, (one) => one.turn()));
-    inside.turn = () => { if (to < chain.boxes.length) turn(to); };
-    put(inside, `${later} ›`, { "aria-label": `${later} later saves`, title: `${later} later saves`, "aria-disabled": String(to === chain.boxes.length) });
+    const inside = item("later", button({ class: "more" }, (one) => one.turn()));
+    inside.turn = () => { if (untold) turn(to); };
+    put(inside, `${later} ›`, { "aria-label": `${later} later saves`, title: `${later} later saves`, "aria-disabled": String(untold === 0) });
   }
   for (const [words, state] of tags(chain)) {
     const inside = item(`tag-${state}`, () => { const one = make("li"); one.append(make("span", "", { class: "done" })); return one; });
@@ -153,6 +155,8 @@ function windowOf(chain) {
 function keyed(event) {
   const row = event.target.closest(".chain");
   if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
+  const across = event.key === "ArrowUp" || event.key === "ArrowDown";
+  if (across) drawRows(...drawing);  // the rows beside it may not be drawn yet, if it was scrolled since, or by the last key
   const buttons = (one) => [...one.querySelectorAll("button")].filter((button) => button.offsetParent);
   const here = buttons(row), index = here.indexOf(event.target);
   const beside = { ArrowUp: row.previousElementSibling, ArrowDown: row.nextElementSibling }[event.key];

@@ -2,7 +2,7 @@
 
 const RETRY = 1000;     // milliseconds until a lost connection is tried again
 const REFUSED = 15000;  // and if we were refused: only another address helps, or a server that was started anew
-const SILENT = 20000;   // without a word the connection is lost, as after a sleep; the server says something every 15 s at least
+const SILENT = 15000;   // without a word the connection is lost, as after a sleep; each stream lasts 5 s, then the next is asked for
 
 export const at = (id) => document.getElementById(id);
 
@@ -58,13 +58,12 @@ export async function listen(path, take, say) {
     if (document.hidden) continue;
     let wait = RETRY;
     try {
-      if (!token) throw Object.assign(new Error("no token: open the whole address, as it was printed"), { status: 403 });
       const how = await heard(path, place, take, () => tell("live"));
       if (how === "hidden" || how === "again") continue;
       tell(how);
     } catch (error) {
       if (error.status === 403) wait = REFUSED;
-      tell(token ? `not connected (${error.message}); trying again` : error.message);
+      tell(`not connected (${error.message}); trying again`);
     }
     await new Promise((resolve) => { wake = resolve; setTimeout(resolve, wait); });
   }
@@ -75,7 +74,7 @@ async function heard(path, place, take, connected) {
   const stop = new AbortController();
   let how = "the program has ended, or its server; trying again", timer;
   const end = (why) => { how = why; stop.abort(); };
-  const again = () => { clearTimeout(timer); timer = setTimeout(() => end("nothing was heard for 20 seconds; trying again"), SILENT); };
+  const again = () => { clearTimeout(timer); timer = setTimeout(() => end("nothing was heard for 15 seconds; trying again"), SILENT); };
   const seen = () => { if (document.hidden) end("hidden"); };
   document.addEventListener("visibilitychange", seen);
   try {
@@ -93,7 +92,7 @@ async function heard(path, place, take, connected) {
       while ((cut = buffer.indexOf("\n\n")) >= 0) {
         const event = parsed(buffer.slice(0, cut));
         buffer = buffer.slice(cut + 2);
-        if (event.name === "again") how = "again";  // this stream is over, not what it tells of
+        if (event.name === "again") how = "again";
         else if (event.name === "end") how = "the inspector was closed; trying again";
         else if (event.data) { take(JSON.parse(event.data)); place.last = event.id; }
       }

@@ -13,16 +13,16 @@ const LOOKS = { done: "answered", failed: "failed", running: "runs", abandoned: 
 let events = [];            // of the latest trace
 let end = null;             // seconds at which the view ends; null: now
 let last = -OFTEN, due = 0, asking = false;
-let drawn = "";             // the chains that were asked for when it was drawn last
+let held = "";              // what was asked for last, if it was not the present
 let now, order, failed;     // what the page knows
 
 export function begin(what) {
   ({ now, order, failed } = what);
   at("zoom").max = SPANS.length - 1;
-  at("zoom").addEventListener("input", () => { draw(); renew(true); });
-  at("earlier").addEventListener("click", () => { end = (end ?? now()) - span() / 2; draw(); renew(true); });
-  at("later").addEventListener("click", () => { end = end === null || end + span() / 2 >= now() ? null : end + span() / 2; draw(); renew(true); });
-  at("latest").addEventListener("click", () => { end = null; renew(true); });
+  at("zoom").addEventListener("input", () => { draw(); renew(); });
+  at("earlier").addEventListener("click", () => { end = (end ?? now()) - span() / 2; draw(); renew(); });
+  at("later").addEventListener("click", () => { end = end === null || end + span() / 2 >= now() ? null : end + span() / 2; draw(); renew(); });
+  at("latest").addEventListener("click", () => { end = null; renew(); });
   at("svg").addEventListener("click", () => keep("chained-models-timeline.svg", asSvg()));
   at("png").addEventListener("click", savePng);
   at("trace").addEventListener("click", async () => {
@@ -33,20 +33,20 @@ export function begin(what) {
 const span = () => SPANS[Number(at("zoom").value)];
 const words = (seconds) => (seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${seconds / 60} min` : `${seconds / 3600} h`);
 
-// Asks anew, once a second at most: all attempts of a thousand chains are some megabytes.
-export function renew(anyway = false) {
+// Asks anew for what is seen, once a second at most: all attempts of a thousand chains are some megabytes.
+export function renew() {
   if (at("timeline").hidden || due) return;
-  if (end !== null && !anyway) {  // what is looked at holds still, unless other chains are asked for
-    if (String(order()) !== drawn) draw();
-    return;
-  }
+  const past = end === null ? "" : `${end} ${span()} ${order()}`;
+  if (past && past === held) return;  // what has gone by holds still
+  held = past;
   due = setTimeout(async () => {
     due = 0;
     if (asking || at("timeline").hidden) return;
     asking = true;
     last = performance.now();
     try {
-      events = (await (await call(`trace.json?seconds=${Math.ceil(now() - (end ?? now()) + span()) + 1}`)).json()).traceEvents;
+      const seconds = Math.ceil(span() + (end === null ? 0 : now() - end));
+      events = (await (await call(`trace.json?seconds=${seconds}`)).json()).traceEvents;
       draw();
     } catch (error) {
       failed(error);
@@ -58,7 +58,6 @@ export function renew(anyway = false) {
 
 export function draw() {
   const seconds = span();
-  drawn = String(order());
   at("span").textContent = end === null ? `the last ${words(seconds)}` : `${words(seconds)} until ${clock(end)} UTC`;
   at("zoom").setAttribute("aria-valuetext", words(seconds));
   at("latest").setAttribute("aria-pressed", String(end === null));
@@ -94,7 +93,7 @@ function picture(seconds, until) {
   add("rect", { width, height: tall, fill: paper, class: "ground" });
   let x = LEFT;
   for (const [state, said] of Object.entries(LOOKS)) {
-    svg.append(bar("sample", state, x, 5, 18, fills[state], ink));
+    svg.append(bar(state, x, 5, 18, fills[state], ink));
     add("text", { x: x + 23, y: 15, fill: ink }, said);
     x += 90;
   }
@@ -113,10 +112,10 @@ function picture(seconds, until) {
     if (!lines.has(one.tid)) continue;
     const place = (moment) => LEFT + (Math.min(Math.max(moment - since, 0), seconds) / seconds) * (right - LEFT);
     const begun = place(one.ts / 1e6), wide = Math.max(1.5, place((one.ts + one.dur) / 1e6) - begun);
-    const shape = bar("attempt", one.cat, begun, TOP + lines.get(one.tid) * HEIGHT + 3, wide, fills[one.cat] ?? ink, ink);
+    const drawn = bar(one.cat, begun, TOP + lines.get(one.tid) * HEIGHT + 3, wide, fills[one.cat] ?? ink, ink);
     const said = `${one.name}, attempt ${one.args.attempt}, ${LOOKS[one.cat] ?? one.cat}: ${(one.dur / 1000).toFixed(1)} ms`;
-    shape.append(node("title", {}, legal(one.args.error ? `${said}, ${one.args.error}` : said)));
-    svg.append(shape);
+    drawn.append(node("title", {}, legal(one.args.error ? `${said}, ${one.args.error}` : said)));
+    svg.append(drawn);
   }
   const told = Object.entries(counts).map(([state, count]) => `${count} ${LOOKS[state] ?? state}`).join(", ");
   svg.setAttribute("aria-label", `Attempts in ${words(seconds)} until ${clock(until)} UTC, of ${latest.size} chains: ${told || "none"}`);
@@ -124,14 +123,14 @@ function picture(seconds, until) {
 }
 
 // Each state has a shape of its own: full, low, open at the side, framed.
-function bar(kind, state, x, y, width, fill, ink) {
+function bar(state, x, y, width, fill, ink) {
   const high = HEIGHT - 6;
   const shapes = {
     failed: { y: y + high / 2, height: high / 2, fill },
     running: { y, height: high, fill, stroke: ink, "stroke-dasharray": "2 2" },
     abandoned: { y: y + 1, height: high - 2, fill: "none", stroke: fill, "stroke-width": 2 },
   };
-  return node("rect", { x: x.toFixed(1), width: width.toFixed(1), rx: 2, class: `${kind} ${state}`, ...(shapes[state] ?? { y, height: high, fill }) });
+  return node("rect", { x: x.toFixed(1), width: width.toFixed(1), rx: 2, class: `bar ${state}`, ...(shapes[state] ?? { y, height: high, fill }) });
 }
 
 function node(tag, attributes, text) {

@@ -271,7 +271,13 @@ def test_a_timeline_of_everything(chained: Harness, serving: Serving, opened: Op
     assert download.value.path().read_bytes()[:4] == b"\x89PNG"
     page.locator("#zoom").fill("0")
     page.get_by_role("button", name="Earlier").click()
-    expect(page.locator("#span")).to_contain_text("1 s until")
+    with page.expect_response("**/trace.json*"):
+        expect(page.locator("#span")).to_contain_text("1 s until")
+    expect(page.locator("#drawing svg")).to_have_count(1)
+    picture = page.locator("#drawing svg").get_attribute("aria-label")
+    Order(8).save()
+    expect(page.get_by_text("of 251 chains")).to_be_visible()
+    assert page.locator("#drawing svg").get_attribute("aria-label") == picture
     for _ in range(4):
         page.get_by_role("button", name="Later").click()
     expect(page.locator("#span")).to_contain_text("the last 1 s")

@@ -66,7 +66,8 @@ function draw() {
     put(at("count"), order.length === chains.size ? `${chains.size} chains` : `${order.length} of ${chains.size} chains`);
     const busy = drawLanes(latest, now(), act);
     clearTimeout(ticking);
-    if (busy) ticking = setTimeout(draw, 1000);  // what is counted grows less also when nothing comes
+    // What is counted grows less, and what runs grows longer, also when nothing comes.
+    if (busy || !at("timeline").hidden) ticking = setTimeout(draw, 1000);
     if (at("timeline").hidden) rows.drawRows(order, chains, latest.readonly); else timeline.renew();
   });
 }

@@ -13,6 +13,7 @@ const LOOKS = { done: "answered", failed: "failed", running: "runs", abandoned: 
 let events = [];            // of the latest trace
 let end = null;             // seconds at which the view ends; null: now
 let last = -OFTEN, due = 0, asking = false;
+let held = "";              // what was asked for last, if it was not the present
 let now, order, failed;     // what the page knows
 
 export function begin(what) {
@@ -35,6 +36,9 @@ const words = (seconds) => (seconds < 120 ? `${seconds} s` : seconds < 7200 ? `$
 // Asks anew for what is seen, once a second at most: all attempts of a thousand chains are some megabytes.
 export function renew() {
   if (at("timeline").hidden || due) return;
+  const past = end === null ? "" : `${end} ${span()} ${order()}`;
+  if (past && past === held) return;  // what has gone by holds still
+  held = past;
   due = setTimeout(async () => {
     due = 0;
     if (asking || at("timeline").hidden) return;

@@ -189,6 +189,29 @@ def _on_a_quiet_port(dispatcher: Dispatcher) -> Serving:
     raise AssertionError
 
 
+@pytest.mark.parametrize(
+    "begun", [b"POST /do HTTP/1.1\r\nContent-Length: 9\r\n", b"GET /events HTTP/1.1\r\n", b"GET /sta"]
+)
+def test_it_ends_whatever_is_asked(dispatcher: Dispatcher, begun: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that never comes, a page that is open, a request that is not all there: nothing of it is an error in the log."""
+    serving = inspector.serve(dispatcher, token="x", quiet=True)
+    with socket.create_connection(("127.0.0.1", serving.port), 10) as connection:
+        connection.sendall(begun)
+        if begun.endswith(b"\n"):
+            connection.sendall(b"Host: localhost\r\nX-Chained-Token: x\r\n\r\n")
+        if begun.startswith(b"GET /events"):
+            assert connection.recv(1)
+        else:
+            assert len(list(Attached(serving.url).states(once=True))) == 1  # behind it
+        serving.close()
+        rest = b""
+        while some := connection.recv(65_536):
+            rest += some
+    assert threads() == [] and not caplog.records
+    if begun.startswith(b"POST"):
+        assert rest.startswith(b"HTTP/1.1 503 ")
+
+
 def test_within_an_event_loop(dispatcher: Dispatcher) -> None:
     """It may be made and closed where a loop runs: it has its own."""
 

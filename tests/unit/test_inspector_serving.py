@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -241,10 +240,9 @@ def look():
     print(list(lines)[-3:])
 thread = threading.Thread(target=look)
 thread.start()
-try:
-    server.run()
-finally:
-    thread.join()
+signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again at its end, and the viewer has still to tell
+server.run()
+thread.join()
 """
 
 
@@ -252,5 +250,4 @@ finally:
 def test_a_server_that_it_is_mounted_in_ends() -> None:
     """Although somebody looks, who is told so: a server waits for streams that are open, for ever."""
     ran = subprocess.run([sys.executable, "-c", MOUNTED], capture_output=True, text=True, timeout=30, check=False)
-    assert ran.stdout.strip() == "[b'event: end', b'data: {}', b'']" and ran.stderr == ""
-    assert ran.returncode == -signal.SIGTERM
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, "[b'event: end', b'data: {}', b'']", "")

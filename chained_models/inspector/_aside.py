@@ -1,4 +1,6 @@
-"""Calls that meet the user's code (a `repr`, a worker that runs in its caller) are made aside: in a daemon thread each.
+"""What may take for ever, and must not: calls of the user's code, and requests when the server ends.
+
+Calls that meet the user's code (a `repr`, a worker that runs in its caller) are made aside: in a daemon thread each.
 
 So they may take as long as they like: they hold up neither the event loop, which may be that of the user's application, nor the
 end of the program, which waits for the threads of an executor.
@@ -9,10 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["aside"]
+from ._guard import Application, Receive, Scope, Send
+
+__all__ = ["aside", "while_open"]
+
+LAST = 0.5
+"""Seconds that a request has to end by itself when the server does."""
+
+LOOK = 0.1
+"""Seconds between two looks whether it does."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,3 +57,30 @@ async def aside(call: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
 def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], result: Any) -> None:
     if not future.cancelled():  # whoever waited has gone
         settle(result)
+
+
+def while_open(app: Application, closed: Callable[[], bool]) -> Application:
+    """That application, whose requests are over soon after `closed`, whatever they wait for; who asked is told so, not the log."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        task = asyncio.ensure_future(app(scope, receive, sent))
+        try:
+            while not closed() and not task.done():
+                await asyncio.wait({task}, timeout=LOOK)
+            await asyncio.wait({task}, timeout=LAST)
+        finally:
+            if ended := task.done():
+                task.result()
+            task.cancel()
+        if not (ended or begun):
+            await send({"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+    return asked

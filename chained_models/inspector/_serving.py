@@ -15,6 +15,7 @@ from urllib.parse import quote
 from ..dispatcher import Dispatcher
 from ..exceptions import InvalidOption, MissingExtra
 from ._application import application
+from ._aside import while_open
 from ._guard import LOOPBACK, PAGES, Application, token_of
 from ._history import History
 
@@ -65,7 +66,12 @@ class Serving:
                 pages=pages,
             )
             config = uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
+                while_open(app, lambda: self.history.closed),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+                server_header=False,
             )
             self._server = uvicorn.Server(config)
             self._started = threading.Event()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -189,6 +188,29 @@ def _on_a_quiet_port(dispatcher: Dispatcher) -> Serving:
     raise AssertionError
 
 
+@pytest.mark.parametrize(
+    "begun", [b"POST /do HTTP/1.1\r\nContent-Length: 9\r\n", b"GET /events HTTP/1.1\r\n", b"GET /sta"]
+)
+def test_it_ends_whatever_is_asked(dispatcher: Dispatcher, begun: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that never comes, a page that is open, a request that is not all there: nothing of it is an error in the log."""
+    serving = inspector.serve(dispatcher, token="x", quiet=True)
+    with socket.create_connection(("127.0.0.1", serving.port), 10) as connection:
+        connection.sendall(begun)
+        if begun.endswith(b"\n"):
+            connection.sendall(b"Host: localhost\r\nX-Chained-Token: x\r\n\r\n")
+        if begun.startswith(b"GET /events"):
+            assert connection.recv(1)
+        else:
+            assert len(list(Attached(serving.url).states(once=True))) == 1  # behind it
+        serving.close()
+        rest = b""
+        while some := connection.recv(65_536):
+            rest += some
+    assert threads() == [] and not caplog.records
+    if begun.startswith(b"POST"):
+        assert rest.startswith(b"HTTP/1.1 503 ")
+
+
 def test_within_an_event_loop(dispatcher: Dispatcher) -> None:
     """It may be made and closed where a loop runs: it has its own."""
 
@@ -220,10 +242,9 @@ def look():
     print(list(lines)[-3:])
 thread = threading.Thread(target=look)
 thread.start()
-try:
-    server.run()
-finally:
-    thread.join()
+signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again at its end, and the viewer has still to tell
+server.run()
+thread.join()
 """
 
 
@@ -231,5 +252,4 @@ finally:
 def test_a_server_that_it_is_mounted_in_ends() -> None:
     """Although somebody looks: a server waits for streams that are open, and each ends soon, saying that one may come again."""
     ran = subprocess.run([sys.executable, "-c", MOUNTED], capture_output=True, text=True, timeout=30, check=False)
-    assert ran.stdout.strip() == "[b'event: again', b'data: {}', b'']" and ran.stderr == ""
-    assert ran.returncode == -signal.SIGTERM
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, "[b'event: again', b'data: {}', b'']", "")

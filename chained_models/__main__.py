@@ -144,7 +144,7 @@ def _watch(states: Iterator[dict[str, Any]], chains: dict[int, dict[str, Any]]) 
     with Live(refresh_per_second=5) as live:
         for state in states:
             shown(chains, state)
-            table = Table("chain", "saves", "", caption=LEGEND)
+            table = Table("chain", "saves", "", caption=LEGEND, expand=True)
             for line in lines(chains, state["lanes"], most=max(5, live.console.height - 8)):
                 table.add_row(*map(Text, line))  # as text: what a program calls its things is no markup
             live.update(table)

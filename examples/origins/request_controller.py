@@ -4,7 +4,7 @@
 
 Needs ``pip install 'chained-models[rest]'``. The server works on one request at a time, so they pile up; what is pending for
 more than three seconds is long, and two long ones are a congestion. The second burst comes when the first request was
-answered, the third when the third was. All times are those of the example; it runs eight times as fast.
+answered, the third when the third was. All times are those of the example; it runs four times as fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from chained_models import ChainedSaveMixin, Lane, SaveEvent, SaveHandle, SaveState, on
 from chained_models.backends.rest import RestBackend
 
-SECOND = 1 / 8
+SECOND = 1 / 4
 
 
 class Server(ThreadingHTTPServer):

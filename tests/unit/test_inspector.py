@@ -28,6 +28,8 @@ from chained_models.inspector._timeline import chrome_trace
 from chained_models.inspector._view import View
 from chained_models.testing import Harness, ScriptedBackend
 
+from ..hostile_markup import PAYLOADS
+
 
 @dataclasses.dataclass
 class Order(ChainedSaveMixin):
@@ -448,16 +450,6 @@ def test_malformed_bodies(app: Any, body: bytes) -> None:
     """Whatever is sent is answered with a problem in JSON, never with a traceback."""
     status, answer = asked(app, "/do", "POST", body)
     assert status in (400, 409) and set(json.loads(answer)) == {"problem"}
-
-
-PAYLOADS = [
-    shape.format(f"alert({number})")
-    for number in range(50)
-    for shape in (
-        "<script>{}</script>", "<img src=x onerror={}>", '"><svg onload={}>', "javascript:{}", "'-{}-'", "</title><script>{}</script>",
-        "<iframe srcdoc='<script>{}</script>'>", "{{{{{}}}}}", "\u2028{}\u2029", "<!--{}-->",
-    )
-]  # fmt: skip
 
 
 def test_values_are_data(app: Any, view: View) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from sqlalchemy import Engine
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
@@ -49,13 +50,16 @@ def script(name: str) -> ModuleType:
 def test_the_code_of_the_page_runs(page: Path) -> None:
     """Every fence of Python, in order, in one namespace."""
     before = set_default_dispatcher(None)
+    document = SYBIL.parse(page)
     try:
-        for example in SYBIL.parse(page).examples():
+        for example in document.examples():
             example.evaluate()
         flush(10)
         default_dispatcher().close(10)
     finally:
         set_default_dispatcher(before)
+        for engine in (one for one in document.namespace.values() if isinstance(one, Engine)):
+            engine.dispose()  # what a page tells of its tests ends with them; here it would be another test's warning
 
 
 def fences(page: Path, language: str) -> list[str]:

@@ -12,6 +12,7 @@ import gc
 import itertools
 import sys
 import threading
+import time
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
@@ -99,7 +100,9 @@ class Many:
             assert all(timer.cancelled() for timer in owner._scheduled)
 
     def no_records_left(self) -> None:
-        gc.collect()
+        ends = time.monotonic() + PATIENCE
+        while gc.collect() >= 0 and len(self.port.objects) and time.monotonic() < ends:
+            time.sleep(0)  # the worker that ended the last one has yet to leave its frames
         assert len(self.port.objects) == 0
         assert len(self.port.records) == 0
 
@@ -236,7 +239,9 @@ def test_what_a_model_that_was_saved_once_costs(given: bool) -> None:
 
     base, _ = grown(lambda: dict(next(bases)), number)
     size, tracked = grown(save, number)
-    assert size - base <= 650
+    assert size - base <= (
+        650 if sys.version_info < (3, 12) else 800
+    )  # an object with a dict of its own is larger there
     assert tracked <= 3.1
     assert len(dispatcher) == 0
     gc.disable()

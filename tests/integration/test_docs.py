@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import pkgutil
 import re
 import shlex
 import shutil
@@ -18,7 +19,18 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-from chained_models import Coalesce, default_dispatcher, events, flush, policies, set_default_dispatcher
+import chained_models
+from chained_models import (
+    Coalesce,
+    default_dispatcher,
+    events,
+    exceptions,
+    flush,
+    inspector,
+    policies,
+    set_default_dispatcher,
+    testing,
+)
 from chained_models.__main__ import _parser
 from chained_models._states import Input, SaveState
 
@@ -128,6 +140,17 @@ def test_what_the_page_links_to_is_there(page: Path) -> None:
     """Pictures and pages; the site's own check does not see those outside of its folder."""
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_reference_names_what_is_public() -> None:
+    """All that the package, its testing kit and the inspector export; of exceptions, the whole module stands there."""
+    entries = re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(entries) == len(set(entries))
+    named = {id(pkgutil.resolve_name(entry)) for entry in entries}
+    for module in (chained_models, testing, inspector):
+        for name in set(module.__all__) - set(exceptions.__all__):
+            assert id(getattr(module, name)) in named, name
+    assert id(exceptions) in named
 
 
 def test_the_diagram_and_the_table_of_states_are_current() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import functools
 import importlib.util
 import pkgutil
@@ -114,6 +116,33 @@ def test_no_code_of_the_page_is_left_out(page: Path) -> None:
     marks = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(marks[::2]) <= {"python", "sh", "text"}
     assert set(marks[1::2]) <= {""}
+
+
+EXPLAINED = {  # names that a page's text introduces, and not its code
+    "failures.md": {"Basket", "Rejected", "backend", "broken", "handle", "renew_the_credentials"},
+    "offline.md": {"backend", "chained"},
+    "write-behind.md": {"path"},
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_page_names_what_its_code_uses(page: Path) -> None:
+    """Who copies what is to be seen of it has all that it needs; what is hidden from readers defines nothing for them."""
+    shown = re.sub("<!--- invisible-code-block.*?--->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    code = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL))
+    used: set[str] = set()
+    given = set(dir(builtins))
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.ExceptHandler(name=name):
+                given.add(str(name))
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                given.add(name)
+            case ast.alias(name=name, asname=other):
+                given.add(other or name.split(".")[0])
+    assert used - given == EXPLAINED.get(page.name, set())
 
 
 def test_the_recipes_of_testing_pass(pytester: pytest.Pytester) -> None:

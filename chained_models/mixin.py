@@ -110,8 +110,10 @@ class ChainedSaveMixin:
 
         Args:
             backend: Carries out the operations.
-            resource: Collection, or a route template such as "orders/{order_id}/lines".
-            identity: Name of the field, or names of the fields, that say which stored thing it is.
+            resource: Collection, or a route template such as "orders/{order_id}/lines". Left out: the name of the class, in
+                lower case. An SQLAlchemy backend stores mapped classes in their tables, whatever it is.
+            identity: Name of the field, or names of the fields, that say which stored thing it is. Left out: the primary key
+                of a mapped class, else "id".
             identity_by: "server" if the backend chooses identities, "client" if the program does. Left out: server, if
                 the identity is one field whose default is None.
             ordering_key: Chooses the chain: a function of the model, or the name of an attribute. Left out: one chain for
@@ -123,7 +125,7 @@ class ChainedSaveMixin:
             max_pending: Most unsettled saves in one chain, the one in flight included. Left out: any number.
             overflow: What a verb does when there are as many: raise, or wait.
             retry: How often and how long to try.
-            timeout: Seconds that one attempt has.
+            timeout: Seconds that one attempt has; left out: 30.
             dispatcher: Who carries it out; left out: the default dispatcher.
 
         Raises:

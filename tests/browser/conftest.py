@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +17,22 @@ from chained_models import ChainedSaveMixin, inspector
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness, ScriptedBackend
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+
+
+@functools.cache
+def chromium() -> str | None:
+    """The first that answers. Ubuntu's package is a script that only says where its snap is to be had."""
+    for path in filter(None, map(shutil.which, NAMES)):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            if subprocess.run([path, "--version"], capture_output=True, timeout=30).returncode == 0:
+                return path
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,8 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if str(item.path).startswith(here):
             item.add_marker(pytest.mark.browser)
-            if CHROMIUM is None:
-                item.add_marker(pytest.mark.skip(reason="no Chromium: apt-get install chromium"))
+            if chromium() is None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium that starts: see the README"))
 
 
 @dataclasses.dataclass
@@ -52,7 +70,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield browser
         browser.close()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import functools
 import importlib.util
+import pkgutil
 import re
 import shlex
 import shutil
@@ -19,7 +22,18 @@ from sqlalchemy import Engine
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-from chained_models import Coalesce, default_dispatcher, events, flush, policies, set_default_dispatcher
+import chained_models
+from chained_models import (
+    Coalesce,
+    default_dispatcher,
+    events,
+    exceptions,
+    flush,
+    inspector,
+    policies,
+    set_default_dispatcher,
+    testing,
+)
 from chained_models.__main__ import _parser
 from chained_models._states import Input, SaveState
 
@@ -108,6 +122,33 @@ def test_no_code_of_the_page_is_left_out(page: Path) -> None:
     assert set(marks[1::2]) <= {""}
 
 
+EXPLAINED = {  # names that a page's text introduces, and not its code
+    "failures.md": {"Basket", "Rejected", "backend", "broken", "handle", "renew_the_credentials"},
+    "offline.md": {"backend", "chained"},
+    "write-behind.md": {"path"},
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_page_names_what_its_code_uses(page: Path) -> None:
+    """Who copies what is to be seen of it has all that it needs; what is hidden from readers defines nothing for them."""
+    shown = re.sub("<!--- invisible-code-block.*?--->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    code = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL))
+    used: set[str] = set()
+    given = set(dir(builtins))
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.ExceptHandler(name=name):
+                given.add(str(name))
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                given.add(name)
+            case ast.alias(name=name, asname=other):
+                given.add(other or name.split(".")[0])
+    assert used - given == EXPLAINED.get(page.name, set())
+
+
 def test_the_recipes_of_testing_pass(pytester: pytest.Pytester) -> None:
     """The page's code, as the module of tests that it is."""
     page = DOCS / "how-to" / "testing.md"
@@ -132,6 +173,17 @@ def test_what_the_page_links_to_is_there(page: Path) -> None:
     """Pictures and pages; the site's own check does not see those outside of its folder."""
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_reference_names_what_is_public() -> None:
+    """All that the package, its testing kit and the inspector export; of exceptions, the whole module stands there."""
+    entries = re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(entries) == len(set(entries))
+    named = {id(pkgutil.resolve_name(entry)) for entry in entries}
+    for module in (chained_models, testing, inspector):
+        for name in set(module.__all__) - set(exceptions.__all__):
+            assert id(getattr(module, name)) in named, name
+    assert id(exceptions) in named
 
 
 def test_the_diagram_and_the_table_of_states_are_current() -> None:

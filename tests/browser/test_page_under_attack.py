@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chained_models import CallChain, Rejected, inspector
-from chained_models.inspector import _history
+from chained_models.inspector import _application, _history
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness
 
@@ -244,6 +244,24 @@ def test_a_command_that_cannot_be_done(chained: Harness, serving: Serving, opene
     page.get_by_role("button", name="Clear all").click()
     assert another.outcome is None, "it was not confirmed"
     chained.backend.release()
+    page.problems.clear()  # the browser itself writes down that it was refused
+
+
+def test_what_is_said_stays(
+    chained: Harness, serving: Serving, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that ends so that the next one is asked for takes no message away: it is there until somebody puts it away."""
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+    page = opened(serving.url)
+    expect(page.get_by_role("status")).to_have_text("live")
+    page.route("**/do", lambda route: route.fulfill(status=409, body='{"problem": "it cannot be done"}'))
+    page.get_by_role("button", name="Pause all").click()
+    expect(page.get_by_role("alert")).to_have_text("it cannot be done")
+    for _ in range(2):
+        with page.expect_request("**/events"):
+            pass
+    page.evaluate("() => new Promise(done => requestAnimationFrame(done))")
+    assert page.locator("#problem").text_content() == "it cannot be done"
     page.problems.clear()  # the browser itself writes down that it was refused
 
 

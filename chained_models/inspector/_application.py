@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping
 from importlib.resources import files
 from typing import Any
 
@@ -35,6 +35,9 @@ LOOK = 0.2
 LASTS = 5.0
 """Seconds that one stream of events lasts; then the page asks for the next. So a server that ends, which waits for its requests, waits no
 longer than that for a page that is open; and a page that hears nothing for longer knows that the connection is lost."""
+
+AGAIN = b"event: again\ndata: {}\n\n"
+"""The last word of a stream."""
 
 LONGEST_BODY = 4_096
 
@@ -70,7 +73,7 @@ def application(
 class _Routes:
     def __init__(self, view: View) -> None:
         self._view = view
-        self._viewers = 0
+        self._viewers: set[_Stream] = set()
 
     async def page(self, request: Request) -> Response:
         """The page and what belongs to it: the same for everybody."""
@@ -122,16 +125,15 @@ class _Routes:
         """What changes, as it does: server-sent events; each has the revision as its id, to go on from after a lost connection."""
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
-        if self._viewers >= VIEWERS:
+        if len(self._viewers) >= VIEWERS:
             return _problem(503, f"{VIEWERS} pages are open already")
         boot, _, revision = request.headers.get("last-event-id", "").partition("-")
-        return _Stream(self._stream(boot, _number(revision)), self._count)
-
-    def _count(self, viewers: int) -> None:
-        self._viewers += viewers
+        return _Stream(self._stream(boot, _number(revision)), self._viewers)
 
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
-        told, left = False, LASTS
+        told, left = self._view.is_known(since, boot), LASTS
+        if told:
+            yield b": nothing new\n\n"
         while not self._view.history.closed:
             if self._view.is_due():
                 await aside(self._view.glance)
@@ -140,7 +142,7 @@ class _Routes:
                 since, boot, told = state["revision"], state["boot"], True
                 yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
             if left <= 0:
-                yield b"event: again\ndata: {}\n\n"
+                yield AGAIN
                 return
             await asyncio.sleep(LOOK)
             left -= LOOK
@@ -148,20 +150,25 @@ class _Routes:
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events to one viewer, who counts from the first moment to the last."""
+    """Server-sent events to one viewer, who is one of the viewers from the first moment until told to come again, or gone."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes], count: Callable[[int], None]) -> None:
+    def __init__(self, content: AsyncIterator[bytes], viewers: set[_Stream]) -> None:
         super().__init__(content)
-        self._count = count
-        count(1)
+        self._viewers = viewers
+        viewers.add(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            if message.get("body") == AGAIN:
+                self._viewers.discard(self)  # or the page would find its own place taken
+            await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, sent)
         finally:
-            self._count(-1)
+            self._viewers.discard(self)
 
 
 async def body_of(request: Request) -> bytes:

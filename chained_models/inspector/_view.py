@@ -65,8 +65,7 @@ class View:
             since: What whoever asks has seen.
             boot: What was said to be the boot then. With another one in the answer, what is not in there is gone.
         """
-        start, _, later = boot.partition(".")
-        ours = start == self.boot and later.isdecimal() == bool(later)
+        ours = self._is_ours(boot)
         changes = self.history.changes(since if ours or not boot else 0)
         if changes.whole or not ours:
             boot = f"{self.boot}.{changes.revision}" if changes.whole else self.boot
@@ -85,6 +84,14 @@ class View:
             ],
             "latencies": self._latencies(now),
         }
+
+    def is_known(self, since: int, boot: str) -> bool:
+        """Whether who has seen that has seen everything."""
+        return self._is_ours(boot) and since == self.history.revision
+
+    def _is_ours(self, boot: str) -> bool:
+        start, _, later = boot.partition(".")
+        return start == self.boot and later.isdecimal() == bool(later)
 
     def is_due(self) -> bool:
         """Whether it is time for a :meth:`glance`; for the first who asks."""

@@ -131,7 +131,7 @@ def test_saves_that_are_none(app: Any, number: str) -> None:
      "/app.js;/state", "/app.js\\state", "/app.js\x00", "*", "/STATE", "/saves/1/../../state", "/state#", "/app.js?/state"],
 )  # fmt: skip
 def test_paths_that_are_no_pages(app: Any, path: str) -> None:
-    """No way of writing a path gets past the token: only the four files may be had without."""
+    """No way of writing a path gets past the token: only the files of the page may be had without."""
     assert answered(app, path, x_chained_token="")[0] == 403
 
 
@@ -233,6 +233,37 @@ def test_so_many_viewers(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(look())
+
+
+def test_the_next_stream_of_the_same_page(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was told to come again is not counted any more: where all places are taken, none is refused because of its own last stream."""
+    monkeypatch.setattr(_application, "VIEWERS", 1)
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+
+    async def look() -> None:
+        asked = Asked(app, "/events")
+        for _ in range(5):
+            while b"event: again" not in asked.body:
+                await asyncio.sleep(0)
+            before, asked = asked, Asked(app, "/events")
+            await asked.some.wait()
+            assert asked.status == 200
+            await before.end()
+        await asked.end()
+
+    asyncio.run(look())
+
+
+def test_a_stream_that_goes_on(app: Any, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells nothing of what was told already, but does say something, so that nobody takes the connection for lost."""
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+    first = answered(app, "/events")[1].split(b"\n")[0].removeprefix(b"id: ").decode()
+    assert answered(app, "/events", last_event_id=first)[1] == b": nothing new\n\nevent: again\ndata: {}\n\n"
+    Order(1).save()
+    told = answered(app, "/events", last_event_id=first)[1]
+    assert told.startswith(b"id: ") and b"Order 1" in told
+    again = told.split(b"\n")[0].removeprefix(b"id: ").decode()
+    assert b"Order 1" not in answered(app, "/events", last_event_id=again)[1]
 
 
 def test_a_viewer_who_does_not_read(app: Any) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from chained_models import ChainedSaveMixin, inspector
 from chained_models.inspector import _application
-from chained_models.inspector._attached import Attached, shown
+from chained_models.inspector._attached import Attached, lines, shown
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness, ScriptedBackend
 
@@ -181,6 +181,23 @@ def test_when_all_is_told_anew(telling: tuple[str, type[_Telling]]) -> None:
         shown(chains, state)
         seen.append(sorted(chains))
     assert seen == [[1, 2], [2, 3], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("ended", "waiting", "more", "signs"),
+    [
+        (50, 149, 800, "++++++>" + 33 * "·" + " and 916 later"),
+        (3, 152, 0, "+++>" + 36 * "·" + " and 116 later"),
+        (153, 3, 0, 36 * "+" + ">···"),
+        (2, 3, 0, "++>···"),
+    ],
+)
+def test_a_long_chain_has_a_line(ended: int, waiting: int, more: int, signs: str) -> None:
+    """On it is what goes on: a few that have ended, the one in flight, and those behind it; the others are counted."""
+    states = [*ended * ["saved"], "in flight", *waiting * ["queued"]]
+    boxes = [{"state": state, "settled": 1.0 if state == "saved" else None} for state in states]
+    chain = {"id": 1, "title": "Order 1", "idle": False, "paused": False, "halted": None, "boxes": boxes, "more": more}
+    assert list(lines({1: chain}, [])) == [("Order 1", signs, "")]
 
 
 @pytest.mark.parametrize(

@@ -436,3 +436,20 @@ def test_a_chain_that_the_program_pauses(chained: Harness, monkeypatch: pytest.M
 
     asyncio.run(asyncio.wait_for(look(), 20))
     history.close()
+
+
+def test_a_dispatcher_that_is_closed(app: Any, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers learn of it, although nothing else happens."""
+    monkeypatch.setattr(_application, "LOOK", 0.01)
+    monkeypatch.setattr(_view, "GLANCE", 0.0)
+
+    async def look() -> None:
+        asked = Asked(app, "/events")
+        await asked.some.wait()
+        chained.dispatcher.close()
+        while b'"closed": true' not in asked.body:
+            asked.some.clear()
+            await asked.some.wait()
+        await asked.leave()
+
+    asyncio.run(asyncio.wait_for(look(), 20))

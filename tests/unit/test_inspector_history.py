@@ -298,3 +298,25 @@ def test_a_forked_child_saves_unseen(history: History, chained: Harness) -> None
     looking.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not history.closed
+
+
+def test_how_many_attempts_a_second(chained: Harness) -> None:
+    """All of the latest seconds are counted, however many; told of are so many numbers at most, and so many latencies."""
+    moment = 100.0
+    history = History(chained.dispatcher, clock=lambda: moment)
+    view = View(history, values=False, readonly=False)
+    order = Order(1)
+    for _ in range(2_200):
+        order.save()
+        moment += 0.001
+    told = view.overview()
+    assert sum(count for _, count in told["ended"]) == 2_200 and len(told["ended"]) < 10
+    assert len(told["latencies"]) == 200
+    moment = 106.0
+    order.save()
+    assert 1_100 < sum(count for _, count in view.overview()["ended"]) < 1_500, "what is longer ago is not counted"
+    moment = 50.0  # the clock was set back
+    order.save()
+    assert view.overview()["ended"][-1] == [50.0, 1]
+    history.close()
+    assert view.overview()["ended"] == []

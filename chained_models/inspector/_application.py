@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
-from ._aside import aside
+from ._aside import TooMany, aside, is_full
 from ._guard import PAGES, Application, Guard, Receive, Scope, Send
 from ._history import History
 from ._timeline import chrome_trace
@@ -115,6 +115,8 @@ class _Routes:
         try:
             # A driver that runs saves in the caller would run them in the server's loop.
             await aside(self._view.do, command, asked)
+        except TooMany as error:
+            return _problem(503, str(error))
         except ChainedModelsError as error:
             return _problem(409, str(error))
         except Exception as error:  # noqa: BLE001 - a receiver was interrupted, or a driver of the user's raised
@@ -127,6 +129,8 @@ class _Routes:
             return Response(media_type="text/event-stream")
         if len(self._viewers) >= VIEWERS:
             return _problem(503, f"{VIEWERS} pages are open already")
+        if is_full():
+            return _problem(503, str(TooMany()))
         boot, _, revision = request.headers.get("last-event-id", "").partition("-")
         return _Stream(self._stream(boot, _number(revision)), self._viewers)
 
@@ -134,18 +138,21 @@ class _Routes:
         told, left = self._view.is_known(since, boot), LASTS
         if told:
             yield b": nothing new\n\n"
-        while not self._view.history.closed:
-            if self._view.is_due():
-                await aside(self._view.glance)
-            if self._view.history.revision != since or not told:
-                state, words = await aside(_worded, self._view.overview, since, boot)
-                since, boot, told = state["revision"], state["boot"], True
-                yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
-            if left <= 0:
-                yield AGAIN
-                return
-            await asyncio.sleep(LOOK)
-            left -= LOOK
+        try:
+            while not self._view.history.closed:
+                if self._view.is_due():
+                    await aside(self._view.glance)
+                if self._view.history.revision != since or not told:
+                    state, words = await aside(_worded, self._view.overview, since, boot)
+                    since, boot, told = state["revision"], state["boot"], True
+                    yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
+                if left <= 0:
+                    yield AGAIN
+                    return
+                await asyncio.sleep(LOOK)
+                left -= LOOK
+        except TooMany:
+            return  # who asks for the next stream is told why
         yield b"event: end\ndata: {}\n\n"
 
 
@@ -198,7 +205,10 @@ def _worded(look: Callable[..., Any], *about: Any) -> tuple[Any, str]:
 
 async def _looked(look: Callable[..., Any], *about: Any, headers: Mapping[str, str] | None = None) -> Response:
     """What is seen, as an answer."""
-    seen, words = await aside(_worded, look, *about)
+    try:
+        seen, words = await aside(_worded, look, *about)
+    except TooMany as error:
+        return _problem(503, str(error))
     if seen is None:
         return _problem(404, "this save is not kept any more")
     return Response(words, 200, headers, "application/json")

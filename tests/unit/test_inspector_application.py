@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from chained_models import CallChain, ChainedSaveMixin, Dispatcher, InvalidOption, Outcome, _observing, inspector
-from chained_models.inspector import _application, _view
+from chained_models.inspector import _application, _aside, _view
 from chained_models.inspector._application import application
 from chained_models.inspector._history import History
 from chained_models.testing import Harness, ScriptedBackend
@@ -330,6 +330,50 @@ def test_a_slow_repr_holds_up_nobody_else(app: Any, chained: Harness) -> None:
         assert status == 200 and json.loads(body)["sent"]["note"] == "slow"
 
     asyncio.run(look())
+
+
+def test_reprs_that_never_end(app: Any, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads may hang in them; one more look is told so, and a stream ends, until one of them has come back."""
+    monkeypatch.setattr(_aside, "MOST", 3)
+    monkeypatch.setattr(_aside, "_under_way", set())
+    monkeypatch.setattr(_application, "LOOK", 0.01)
+    slow = Slow()
+    Order(1, slow).save()
+
+    async def look() -> None:
+        stream = Asked(app, "/events")
+        await stream.some.wait()
+        waiting = [Asked(app, "/saves/2") for _ in range(3)]
+        while len(_aside._under_way) < 3:
+            await asyncio.sleep(0)
+        status, body = await Asked(app, "/state").end()
+        assert status == 503 and json.loads(body)["problem"].startswith("3 looks have not come back")
+        status, body = await Asked(app, "/events").end()
+        assert status == 503 and json.loads(body)["problem"].startswith("3 looks have not come back")
+        assert (await Asked(app, "/do", "POST", chunks=[b'{"command": "pause", "all": true}']).end())[0] == 503
+        Order(2).save()
+        assert b"event: end" not in (await stream.end())[1]
+        slow.go_on.set()
+        assert [(await one.end())[0] for one in waiting] == [200, 200, 200]
+        while _aside._under_way:
+            await asyncio.sleep(0)
+        assert (await Asked(app, "/state").end())[0] == 200
+
+    asyncio.run(look())
+
+
+def test_no_more_threads(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives none, who looks is told so, and it is no look under way."""
+    monkeypatch.setattr(_aside, "_under_way", set())
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", start)
+        assert answered(app, "/state")[0] == 503
+    assert not _aside._under_way
+    assert answered(app, "/state")[0] == 200
 
 
 @pytest.mark.parametrize("error", [SystemExit("canary"), KeyboardInterrupt("canary"), ValueError("canary")])

@@ -287,19 +287,35 @@ def test_a_timeline_of_everything(chained: Harness, serving: Serving, opened: Op
     with page.expect_download() as download:
         page.get_by_role("button", name="PNG", exact=True).click()
     assert download.value.path().read_bytes()[:4] == b"\x89PNG"
+    chained.backend.release()
+
+
+def test_a_timeline_that_looks_back(chained: Harness, serving: Serving, opened: Opened) -> None:
+    """What was asked for while the last answer was on its way is asked for then; what is past holds still; and "later" leads to now."""
+    Order(1).save()
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(serving.url)
+    expect(boxes(page, "Order 1")).to_have_count(1)
+    held: list[Any] = []
+    page.route("**/trace.json*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/trace.json?seconds=60"):
+        page.get_by_role("button", name="Timeline").click()
     page.locator("#zoom").fill("0")
     page.get_by_role("button", name="Earlier").click()
-    with page.expect_response("**/trace.json*"):
-        expect(page.locator("#span")).to_contain_text("1 s until")
-    expect(page.locator("#drawing svg")).to_have_count(1)
+    expect(page.locator("#span")).to_contain_text("1 s until")
+    page.clock.run_for(1_100)  # longer than it waits until it asks again
+    with page.expect_response(lambda answer: 1 < int(answer.url.partition("seconds=")[2] or 0) < 60):
+        held[0].continue_()
+        page.clock.run_for(1_100)
+    page.evaluate("() => new Promise(done => setTimeout(() => requestAnimationFrame(done)))")
     picture = page.locator("#drawing svg").get_attribute("aria-label")
-    Order(8).save()
-    expect(page.get_by_text("of 251 chains")).to_be_visible()
+    Order(2).save()
+    expect(page.get_by_text("2 chains")).to_be_visible()
     assert page.locator("#drawing svg").get_attribute("aria-label") == picture
-    for _ in range(4):
-        page.get_by_role("button", name="Later").click()
-    expect(page.locator("#span")).to_contain_text("the last 1 s")
-    chained.backend.release()
+    page.locator("#zoom").fill("5")
+    page.get_by_role("button", name="Later").click()
+    expect(page.locator("#span")).to_contain_text("the last 60 s")
 
 
 def test_another_program(chained: Harness, opened: Opened) -> None:

@@ -129,6 +129,34 @@ def test_what_is_looked_at_goes(
     page.problems.clear()  # the browser itself writes down what was not found
 
 
+def test_a_look_that_takes_long(chained: Harness, serving: Serving, opened: Opened) -> None:
+    """While the answer about a save is on its way nothing else is asked of it, whatever happens; then it is, if something has."""
+    order = Order(1)
+    order.save()
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(serving.url)
+    boxes(page, "Order 1").nth(0).click()
+    expect(page.locator("#detail")).to_contain_text("saved")
+    asked: list[Any] = []
+    page.route("**/saves/*", lambda route: asked.append(route))
+    for number in range(2, 5):
+        order.save()
+        expect(boxes(page, "Order 1")).to_have_count(number)
+        page.clock.run_for(300)
+    assert len(asked) == 1
+    asked[0].continue_()
+    with page.expect_request("**/saves/*"):
+        page.clock.run_for(300)
+    page.unroute("**/saves/*")
+    boxes(page, "Order 1").nth(3).click()
+    expect(page.locator("#detail-title")).to_have_text("save 4 of Order 1")
+    order.save()
+    with page.expect_request("**/saves/*"):
+        expect(page.get_by_label("save 5: saved")).to_be_visible()
+        page.clock.run_for(300)
+
+
 def test_the_token(chained: Harness, serving: Serving, opened: Opened) -> None:
     """It does not stay in the address, where others could read it, but survives a reload; without one the page says what to do."""
     page = opened(serving.url)

@@ -221,7 +221,12 @@ def _problem(status: int, text: str) -> Response:
 def _described(summary: str, **more: Any) -> dict[str, Any]:
     json_body = {"content": {"application/json": {"schema": {"type": "object"}}}}
     refused = {"description": "not by this name, or without the token", "content": {"text/plain": {}}}
-    return {"summary": summary, "responses": {"200": {"description": "as said", **json_body}, "403": refused}, **more}
+    busy = {"description": "too many looks have not come back", **json_body}
+    return {
+        "summary": summary,
+        "responses": {"200": {"description": "as said", **json_body}, "403": refused, "503": busy},
+        **more,
+    }
 
 
 _OPENAPI: dict[str, Any] = {
@@ -262,6 +267,10 @@ _OPENAPI: dict[str, Any] = {
                     "200": {"description": "it", "content": {"application/json": {"schema": {"type": "object"}}}},
                     "403": {"description": "no token", "content": {"text/plain": {}}},
                     "404": {"description": "not kept", "content": {"application/json": {"schema": {"type": "object"}}}},
+                    "503": {
+                        "description": "too many looks have not come back",
+                        "content": {"application/json": {"schema": {"type": "object"}}},
+                    },
                 },
             }
         },
@@ -296,6 +305,7 @@ _OPENAPI: dict[str, Any] = {
                         (400, "no JSON object with a command"),
                         (403, "no token, or read only"),
                         (409, "it cannot be done"),
+                        (503, "too many looks have not come back"),
                     )
                 },
             }

@@ -62,6 +62,8 @@ class View:
             since: What whoever asks has seen.
             boot: What was said to be the boot then. With another one in the answer, what is not in there is gone.
         """
+        if self.is_due():
+            self.glance()  # who asks now and then shall hear of it as well
         ours = self._is_ours(boot)
         changes = self.history.changes(since if ours or not boot else 0)
         if changes.whole or not ours:

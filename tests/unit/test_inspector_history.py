@@ -24,7 +24,7 @@ from chained_models import (
     Unavailable,
     _observing,
 )
-from chained_models.inspector import _history
+from chained_models.inspector import _history, _view
 from chained_models.inspector._history import History
 from chained_models.inspector._view import View
 from chained_models.testing import Harness, ScriptedBackend
@@ -320,3 +320,13 @@ def test_how_many_attempts_a_second(chained: Harness) -> None:
     assert view.overview()["ended"][-1] == [50.0, 1]
     history.close()
     assert view.overview()["ended"] == []
+
+
+def test_who_asks_now_and_then(chained: Harness, view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told of a chain that the program has paused since, although no event tells of that."""
+    monkeypatch.setattr(_view, "GLANCE", 0.0)
+    order = Order(1)
+    order.save()
+    seen = view.overview()["revision"]
+    order.chain.pause()
+    assert [chain["paused"] for chain in view.overview(seen)["chains"]] == [True]

@@ -89,7 +89,7 @@ function picture(seconds, until) {
   const tall = TOP + Math.max(1, lines.size) * HEIGHT + 8;
   const svg = node("svg", { xmlns: SVG, viewBox: `0 0 ${width} ${tall}`, width, height: tall, role: "img", "font-family": "sans-serif", "font-size": 11 });
   const add = (tag, attributes, text) => { const one = node(tag, attributes, text); svg.append(one); return one; };
-  add("rect", { width, height: tall, fill: paper, class: "ground" });
+  add("rect", { width, height: tall, fill: paper });
   let x = LEFT;
   for (const [state, said] of Object.entries(LOOKS)) {
     svg.append(bar(state, x, 5, 18, fills[state], ink));

@@ -258,9 +258,8 @@ class LaneState(Generic[C]):
 
     def beside(self, fits: Callable[[C], bool]) -> list[C]:
         """The chains that may send in one call with the one that was granted: they leave the line for it."""
-        room = min(
-            self.lane.max_batch - 1, len(self.ready)
-        )  # also of a lane without any bound: `sys.maxsize`, `math.inf`
+        # At most those that are there: a lane may have no bound (`math.inf`), or one that no `islice` takes (`sys.maxsize`).
+        room = min(self.lane.max_batch - 1, len(self.ready))
         if self.congested or room < 1:
             return []
         chosen = list(islice(filter(fits, islice(self.ready, _LOOKED_AT * (room + 1))), room))

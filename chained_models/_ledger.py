@@ -216,9 +216,8 @@ class Ledger:
     def give_up_all(self, saves: Sequence[Handle[Any]], cause: str) -> list[Effect]:
         """Settle everything: what was never attempted is cancelled, what was started is given up."""
         effects = self._cancel_all(saves)
-        leading = [
-            save for save in saves if save.chain is not None and save.chain.active is save
-        ]  # riders end with them
+        # Riders end with them.
+        leading = [save for save in saves if save.chain is not None and save.chain.active is save]
         # First what waits for its next attempt: giving up one that runs makes room in the lane, and would start it.
         for save in sorted(leading, key=lambda one: one.port.lane.holds(one)):
             if save.state in (SaveState.IN_FLIGHT, SaveState.BACKING_OFF, SaveState.IN_DOUBT):

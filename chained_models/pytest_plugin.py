@@ -160,9 +160,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [one for one in everything if isinstance(one, pytest.TestReport) and TOLD in vars(one)]
     told: dict[str, dict[str, str]] = {}
     for report in sorted(reports, key=lambda report: report.when == "teardown"):
-        told.setdefault(report.nodeid, {})[report.when] = vars(report)[
-            TOLD
-        ]  # of several subtests, what the last one saw
+        # Of several subtests, what the last one saw.
+        told.setdefault(report.nodeid, {})[report.when] = vars(report)[TOLD]
     if told:
         terminalreporter.section("chained_models: what happened to the saves")
     for nodeid, texts in told.items():

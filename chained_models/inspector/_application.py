@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping
 from importlib.resources import files
 from typing import Any
 
 from ..exceptions import ChainedModelsError, MissingExtra
-from ._aside import aside
+from ._aside import TooMany, aside, is_full
 from ._guard import PAGES, Application, Guard, Receive, Scope, Send
 from ._history import History
 from ._timeline import chrome_trace
@@ -35,6 +35,9 @@ LOOK = 0.2
 LASTS = 5.0
 """Seconds that one stream of events lasts; then the page asks for the next. So a server that ends, which waits for its requests, waits no
 longer than that for a page that is open; and a page that hears nothing for longer knows that the connection is lost."""
+
+AGAIN = b"event: again\ndata: {}\n\n"
+"""The last word of a stream."""
 
 LONGEST_BODY = 4_096
 
@@ -70,7 +73,7 @@ def application(
 class _Routes:
     def __init__(self, view: View) -> None:
         self._view = view
-        self._viewers = 0
+        self._viewers: set[_Stream] = set()
 
     async def page(self, request: Request) -> Response:
         """The page and what belongs to it: the same for everybody."""
@@ -112,6 +115,8 @@ class _Routes:
         try:
             # A driver that runs saves in the caller would run them in the server's loop.
             await aside(self._view.do, command, asked)
+        except TooMany as error:
+            return _problem(503, str(error))
         except ChainedModelsError as error:
             return _problem(409, str(error))
         except Exception as error:  # noqa: BLE001 - a receiver was interrupted, or a driver of the user's raised
@@ -122,46 +127,55 @@ class _Routes:
         """What changes, as it does: server-sent events; each has the revision as its id, to go on from after a lost connection."""
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
-        if self._viewers >= VIEWERS:
+        if len(self._viewers) >= VIEWERS:
             return _problem(503, f"{VIEWERS} pages are open already")
+        if is_full():
+            return _problem(503, str(TooMany()))
         boot, _, revision = request.headers.get("last-event-id", "").partition("-")
-        return _Stream(self._stream(boot, _number(revision)), self._count)
-
-    def _count(self, viewers: int) -> None:
-        self._viewers += viewers
+        return _Stream(self._stream(boot, _number(revision)), self._viewers)
 
     async def _stream(self, boot: str, since: int) -> AsyncIterator[bytes]:
-        told, left = False, LASTS
-        while not self._view.history.closed:
-            if self._view.is_due():
-                await aside(self._view.glance)
-            if self._view.history.revision != since or not told:
-                state, words = await aside(_worded, self._view.overview, since, boot)
-                since, boot, told = state["revision"], state["boot"], True
-                yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
-            if left <= 0:
-                yield b"event: again\ndata: {}\n\n"
-                return
-            await asyncio.sleep(LOOK)
-            left -= LOOK
+        told, left = self._view.is_known(since, boot), LASTS
+        if told:
+            yield b": nothing new\n\n"
+        try:
+            while not self._view.history.closed:
+                if self._view.is_due():
+                    await aside(self._view.glance)
+                if self._view.history.revision != since or not told:
+                    state, words = await aside(_worded, self._view.overview, since, boot)
+                    since, boot, told = state["revision"], state["boot"], True
+                    yield f"id: {boot}-{since}\ndata: {words}\n\n".encode()
+                if left <= 0:
+                    yield AGAIN
+                    return
+                await asyncio.sleep(LOOK)
+                left -= LOOK
+        except TooMany:
+            return  # who asks for the next stream is told why
         yield b"event: end\ndata: {}\n\n"
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events to one viewer, who counts from the first moment to the last."""
+    """Server-sent events to one viewer, who is one of the viewers from the first moment until told to come again, or gone."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes], count: Callable[[int], None]) -> None:
+    def __init__(self, content: AsyncIterator[bytes], viewers: set[_Stream]) -> None:
         super().__init__(content)
-        self._count = count
-        count(1)
+        self._viewers = viewers
+        viewers.add(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            if message.get("body") == AGAIN:
+                self._viewers.discard(self)  # or the page would find its own place taken
+            await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, sent)
         finally:
-            self._count(-1)
+            self._viewers.discard(self)
 
 
 async def body_of(request: Request) -> bytes:
@@ -191,7 +205,10 @@ def _worded(look: Callable[..., Any], *about: Any) -> tuple[Any, str]:
 
 async def _looked(look: Callable[..., Any], *about: Any, headers: Mapping[str, str] | None = None) -> Response:
     """What is seen, as an answer."""
-    seen, words = await aside(_worded, look, *about)
+    try:
+        seen, words = await aside(_worded, look, *about)
+    except TooMany as error:
+        return _problem(503, str(error))
     if seen is None:
         return _problem(404, "this save is not kept any more")
     return Response(words, 200, headers, "application/json")
@@ -204,7 +221,12 @@ def _problem(status: int, text: str) -> Response:
 def _described(summary: str, **more: Any) -> dict[str, Any]:
     json_body = {"content": {"application/json": {"schema": {"type": "object"}}}}
     refused = {"description": "not by this name, or without the token", "content": {"text/plain": {}}}
-    return {"summary": summary, "responses": {"200": {"description": "as said", **json_body}, "403": refused}, **more}
+    busy = {"description": "too many looks have not come back", **json_body}
+    return {
+        "summary": summary,
+        "responses": {"200": {"description": "as said", **json_body}, "403": refused, "503": busy},
+        **more,
+    }
 
 
 _OPENAPI: dict[str, Any] = {
@@ -245,6 +267,10 @@ _OPENAPI: dict[str, Any] = {
                     "200": {"description": "it", "content": {"application/json": {"schema": {"type": "object"}}}},
                     "403": {"description": "no token", "content": {"text/plain": {}}},
                     "404": {"description": "not kept", "content": {"application/json": {"schema": {"type": "object"}}}},
+                    "503": {
+                        "description": "too many looks have not come back",
+                        "content": {"application/json": {"schema": {"type": "object"}}},
+                    },
                 },
             }
         },
@@ -279,6 +305,7 @@ _OPENAPI: dict[str, Any] = {
                         (400, "no JSON object with a command"),
                         (403, "no token, or read only"),
                         (409, "it cannot be done"),
+                        (503, "too many looks have not come back"),
                     )
                 },
             }

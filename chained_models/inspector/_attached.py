@@ -16,6 +16,12 @@ __all__ = ["Attached", "lines", "shown"]
 QUIET = 30.0
 """Seconds without a word after which the connection counts as lost; the server says something every 5."""
 
+SEEN = 40
+"""So many saves of a chain are shown."""
+
+BEFORE = 6
+"""And so many of those in front of the first that waits."""
+
 _SIGNS = {
     "queued": "·",
     "preparing": "·",
@@ -132,10 +138,19 @@ def lines(
         yield f"lane {number}", f"{lane['in_flight']} of {lane['max_in_flight']} in flight", ", ".join(words)
     ordered = sorted(chains.values(), key=lambda chain: (chain["idle"], chain["id"]))
     for chain in ordered[:most]:
-        signs = "".join(_SIGNS.get(box["state"], "·") for box in chain["boxes"][-40:])
         words = ["paused"] if chain["paused"] else []
         words += [f"halted by {chain['halted']}"] if chain["halted"] is not None else []
         words += ["done"] if chain["idle"] and not words else []
-        yield chain["title"], signs, ", ".join(words)
+        yield chain["title"], _signs(chain), ", ".join(words)
     if len(ordered) > most:
         yield f"and {len(ordered) - most} more", "", ""
+
+
+def _signs(chain: Mapping[str, Any]) -> str:
+    """What its saves are at: the latest, or, of too many, a few in front of the first that waits and those behind it."""
+    boxes = chain["boxes"]
+    waits = next((index for index, box in enumerate(boxes) if box["settled"] is None), len(boxes))
+    first = max(0, min(waits - BEFORE, len(boxes) - SEEN))
+    later = max(0, len(boxes) - first - SEEN) + chain["more"]
+    signs = "".join(_SIGNS.get(box["state"], "·") for box in boxes[first : first + SEEN])
+    return f"{signs} and {later} later" if later else signs

@@ -6,6 +6,7 @@ read from its handle when somebody looks. So it never asks for the dispatcher's 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -31,6 +32,15 @@ KEPT = 50
 
 ROWS = 5_000
 """So many chains are kept; of more, those that have been idle for longest go."""
+
+LATEST = 200
+"""Of so many attempts that ended last it is kept how long they took."""
+
+SLOT = 0.25
+"""Seconds of which attempts that ended are counted together."""
+
+SLOTS = 40
+"""So many counts are kept."""
 
 _ENDS_AN_ATTEMPT = frozenset({"sync", "error", "retry", "abandoned"})
 
@@ -162,8 +172,10 @@ class History:
         """Revision and number of rows that are not kept any more."""
         self._known_since = 0
         """Of which went before that revision, nothing is known."""
-        self.latencies: deque[tuple[float, float]] = deque(maxlen=2_000)
+        self.latencies: deque[tuple[float, float]] = deque(maxlen=LATEST)
         """When an attempt ended, and how many seconds it took."""
+        self.ended: deque[tuple[float, int]] = deque(maxlen=SLOTS)
+        """From when on, and how many attempts ended in a while."""
         self._closed = False
         _observing.add(self)
         _all.add(self)
@@ -181,6 +193,7 @@ class History:
                 kept.clear()
             self._gone.clear()
             self.latencies.clear()
+            self.ended.clear()
 
     def after_fork(self) -> None:
         """In a forked child: nobody looks there, and the lock may have been held at the fork."""
@@ -237,6 +250,11 @@ class History:
     def _time(self, attempt: Attempt) -> None:
         ended = self.clock() if attempt.ended is None else attempt.ended
         self.latencies.append((ended, max(0.0, ended - attempt.begun)))  # the clock on the wall may be set back
+        since, count = self.ended[-1] if self.ended else (-math.inf, 0)
+        if since <= ended < since + SLOT:
+            self.ended[-1] = since, count + 1
+        else:
+            self.ended.append((ended, 1))
 
     def told(self, event: SaveEvent) -> None:
         """Something has happened to a save."""

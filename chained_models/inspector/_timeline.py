@@ -43,6 +43,7 @@ def _event(box: Box, attempt: Attempt, now: float) -> dict[str, Any]:
     state = "running" if ended is None else "failed" if attempt.error is not None else "done"
     if settled is not None and (ended is None or ended > settled):
         ended, state = settled, "abandoned"  # it may run on, but the chain goes on without it
+    # The length is that between rounded moments, or the next one could begin a microsecond before this one ends.
     begins, ends = (round(moment * _MICROSECONDS) for moment in (attempt.begun, now if ended is None else ended))
     return {
         "ph": "X",
@@ -51,8 +52,6 @@ def _event(box: Box, attempt: Attempt, now: float) -> dict[str, Any]:
         "pid": 1,
         "tid": box.row.number,
         "ts": begins,
-        "dur": max(
-            0, ends - begins
-        ),  # of rounded moments, or the next one could begin a microsecond before this one ends
+        "dur": max(0, ends - begins),
         "args": {"attempt": attempt.number, "error": attempt.error, "together": attempt.together},
     }

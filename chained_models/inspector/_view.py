@@ -24,13 +24,10 @@ from ._text import text
 __all__ = ["View", "title"]
 
 COUNTED = 5.0
-"""Seconds of which all attempts are told."""
+"""Seconds of which all attempts are counted."""
 
 GLANCE = 0.5
 """Seconds between two looks at what no event tells of."""
-
-LATEST = 200
-"""So many attempts are told at least, if there are."""
 
 BOXES = 200
 """So many saves of a chain are told at most: those that have ended, and of those that wait the first."""
@@ -54,7 +51,7 @@ class View:
         self.boot = secrets.token_hex(8)
         """Another one after each start, so that a page knows when what it has is of no use."""
         self._glanced = -math.inf
-        self._lanes: list[dict[str, Any]] = []
+        self._seen: tuple[bool, list[dict[str, Any]]] = (False, [])
 
     # What is shown
 
@@ -65,8 +62,9 @@ class View:
             since: What whoever asks has seen.
             boot: What was said to be the boot then. With another one in the answer, what is not in there is gone.
         """
-        start, _, later = boot.partition(".")
-        ours = start == self.boot and later.isdecimal() == bool(later)
+        if self.is_due():
+            self.glance()  # who asks now and then shall hear of it as well
+        ours = self._is_ours(boot)
         changes = self.history.changes(since if ours or not boot else 0)
         if changes.whole or not ours:
             boot = f"{self.boot}.{changes.revision}" if changes.whole else self.boot
@@ -81,10 +79,19 @@ class View:
             "chains": [self._row(row) for row in changes.rows],
             "gone": changes.gone,
             "lanes": [
-                {name: _number(value) for name, value in lane.items()} for lane in self.history.dispatcher.lanes()
+                {name: _sayable(value) for name, value in lane.items()} for lane in self.history.dispatcher.lanes()
             ],
-            "latencies": self._latencies(now),
+            "latencies": [[round(end, 3), round(took, 4)] for end, took in list(self.history.latencies)],
+            "ended": [[round(when, 3), n] for when, n in list(self.history.ended) if when > now - COUNTED],
         }
+
+    def is_known(self, since: int, boot: str) -> bool:
+        """Whether who has seen that has seen everything."""
+        return self._is_ours(boot) and since == self.history.revision
+
+    def _is_ours(self, boot: str) -> bool:
+        start, _, later = boot.partition(".")
+        return start == self.boot and later.isdecimal() == bool(later)
 
     def is_due(self) -> bool:
         """Whether it is time for a :meth:`glance`; for the first who asks."""
@@ -95,14 +102,15 @@ class View:
         return True
 
     def glance(self) -> None:
-        """See what no event tells of: chains and lanes that the program itself has paused, or has let go on."""
+        """See what no event tells of: what the program itself has paused, has let go on, or has closed."""
         for row in self.history:
             if (held := self._held(row)) != row.held:
                 row.held = held
                 self.history.touch(row)
-        lanes = self.history.dispatcher.lanes()
-        if lanes != self._lanes:
-            self._lanes = lanes
+        dispatcher = self.history.dispatcher
+        seen = dispatcher.closed, dispatcher.lanes()
+        if seen != self._seen:
+            self._seen = seen
             self.history.touch()
 
     def _held(self, row: Row) -> tuple[bool, int | None, str]:
@@ -113,12 +121,6 @@ class View:
         except BaseException as error:  # noqa: BLE001 - a key may have become one that cannot be looked for; the others are shown
             return False, None, f" (its chain cannot be found: {type(error).__name__})"
         return paused, None if halted is None else halted.seq, ""
-
-    def _latencies(self, now: float) -> list[list[float]]:
-        """Those of the latest attempts; all of the last seconds, for whoever counts them, and so many at least."""
-        kept = list(self.history.latencies)
-        counted = sum(end > now - COUNTED for end, _ in kept)
-        return [[round(end, 3), round(seconds, 4)] for end, seconds in kept[-max(counted, LATEST) :]]
 
     def _row(self, row: Row) -> dict[str, Any]:
         boxes = row.boxes
@@ -315,12 +317,13 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
-def _number(value: Any) -> Any:
+def _sayable(value: Any) -> Any:
     """As JSON can say it: there is no infinity, and an option may be anything by now."""
     return value if isinstance(value, bool | int | str) or value is None else text(value)
 
 
 def title(row: Row) -> str:
+    """What a chain is called."""
     key = row.current_key
     if isinstance(key, CallChain):
         return text(_Name(key._worker), plain=True)

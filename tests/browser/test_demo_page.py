@@ -60,6 +60,16 @@ def test_pause_batch_and_clear(shop: Page, opened: Opened) -> None:
     assert len(ended - {"cancelled"}) == 1, "of a batch all end alike"
 
 
+def test_far_too_many_items(shop: Page, opened: Opened) -> None:
+    """Of more than find room those are seen that are next, and the others are counted, also those that the page is not told of."""
+    page = opened(shop.url)
+    shop.calls.pause()
+    for item in range(300):
+        shop.calls.add(item, name=f"item {item}")
+    expect(page.locator("#calls")).to_contain_text("240 later")
+    expect(page.locator("#calls [data-state=queued] .text").first).to_contain_text("item 0")
+
+
 def test_baskets(shop: Page, opened: Opened) -> None:
     """A basket that is saved again and again while the server is slow ends as it was last."""
     page = opened(shop.url)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chained_models import CallChain, Rejected, inspector
-from chained_models.inspector import _history
+from chained_models.inspector import _application, _history
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness
 
@@ -129,6 +129,34 @@ def test_what_is_looked_at_goes(
     page.problems.clear()  # the browser itself writes down what was not found
 
 
+def test_a_look_that_takes_long(chained: Harness, serving: Serving, opened: Opened) -> None:
+    """While the answer about a save is on its way nothing else is asked of it, whatever happens; then it is, if something has."""
+    order = Order(1)
+    order.save()
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(serving.url)
+    boxes(page, "Order 1").nth(0).click()
+    expect(page.locator("#detail")).to_contain_text("saved")
+    asked: list[Any] = []
+    page.route("**/saves/*", lambda route: asked.append(route))
+    for number in range(2, 5):
+        order.save()
+        expect(boxes(page, "Order 1")).to_have_count(number)
+        page.clock.run_for(300)
+    assert len(asked) == 1
+    asked[0].continue_()
+    with page.expect_request("**/saves/*"):
+        page.clock.run_for(300)
+    page.unroute("**/saves/*")
+    boxes(page, "Order 1").nth(3).click()
+    expect(page.locator("#detail-title")).to_have_text("save 4 of Order 1")
+    order.save()
+    with page.expect_request("**/saves/*"):
+        expect(page.get_by_label("save 5: saved")).to_be_visible()
+        page.clock.run_for(300)
+
+
 def test_the_token(chained: Harness, serving: Serving, opened: Opened) -> None:
     """It does not stay in the address, where others could read it, but survives a reload; without one the page says what to do."""
     page = opened(serving.url)
@@ -247,6 +275,24 @@ def test_a_command_that_cannot_be_done(chained: Harness, serving: Serving, opene
     page.problems.clear()  # the browser itself writes down that it was refused
 
 
+def test_what_is_said_stays(
+    chained: Harness, serving: Serving, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that ends so that the next one is asked for takes no message away: it is there until somebody puts it away."""
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+    page = opened(serving.url)
+    expect(page.get_by_role("status")).to_have_text("live")
+    page.route("**/do", lambda route: route.fulfill(status=409, body='{"problem": "it cannot be done"}'))
+    page.get_by_role("button", name="Pause all").click()
+    expect(page.get_by_role("alert")).to_have_text("it cannot be done")
+    for _ in range(2):
+        with page.expect_request("**/events"):
+            pass
+    page.evaluate("() => new Promise(done => requestAnimationFrame(done))")
+    assert page.locator("#problem").text_content() == "it cannot be done"
+    page.problems.clear()  # the browser itself writes down that it was refused
+
+
 def test_a_timeline_of_everything(chained: Harness, serving: Serving, opened: Opened) -> None:
     """Nothing, running attempts, hours of quiet, more chains than are drawn, names that XML has no words for: all of it can be kept."""
     page = opened(serving.url)
@@ -269,19 +315,35 @@ def test_a_timeline_of_everything(chained: Harness, serving: Serving, opened: Op
     with page.expect_download() as download:
         page.get_by_role("button", name="PNG", exact=True).click()
     assert download.value.path().read_bytes()[:4] == b"\x89PNG"
+    chained.backend.release()
+
+
+def test_a_timeline_that_looks_back(chained: Harness, serving: Serving, opened: Opened) -> None:
+    """What was asked for while the last answer was on its way is asked for then; what is past holds still; and "later" leads to now."""
+    Order(1).save()
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(serving.url)
+    expect(boxes(page, "Order 1")).to_have_count(1)
+    held: list[Any] = []
+    page.route("**/trace.json*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/trace.json?seconds=60"):
+        page.get_by_role("button", name="Timeline").click()
     page.locator("#zoom").fill("0")
     page.get_by_role("button", name="Earlier").click()
-    with page.expect_response("**/trace.json*"):
-        expect(page.locator("#span")).to_contain_text("1 s until")
-    expect(page.locator("#drawing svg")).to_have_count(1)
+    expect(page.locator("#span")).to_contain_text("1 s until")
+    page.clock.run_for(1_100)  # longer than it waits until it asks again
+    with page.expect_response(lambda answer: 1 < int(answer.url.partition("seconds=")[2] or 0) < 60):
+        held[0].continue_()
+        page.clock.run_for(1_100)
+    page.evaluate("() => new Promise(done => setTimeout(() => requestAnimationFrame(done)))")
     picture = page.locator("#drawing svg").get_attribute("aria-label")
-    Order(8).save()
-    expect(page.get_by_text("of 251 chains")).to_be_visible()
+    Order(2).save()
+    expect(page.get_by_text("2 chains")).to_be_visible()
     assert page.locator("#drawing svg").get_attribute("aria-label") == picture
-    for _ in range(4):
-        page.get_by_role("button", name="Later").click()
-    expect(page.locator("#span")).to_contain_text("the last 1 s")
-    chained.backend.release()
+    page.locator("#zoom").fill("5")
+    page.get_by_role("button", name="Later").click()
+    expect(page.locator("#span")).to_contain_text("the last 60 s")
 
 
 def test_another_program(chained: Harness, opened: Opened) -> None:

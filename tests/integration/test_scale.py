@@ -94,9 +94,8 @@ class Many:
         assert not getattr(driver, "_jobs", ())
         owner = getattr(driver, "_owner", None)
         if owner is not None:
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), owner).result(
-                PATIENCE
-            )  # it takes back timers in its turn
+            # It takes back timers in its turn.
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), owner).result(PATIENCE)
             assert all(timer.cancelled() for timer in owner._scheduled)
 
     def no_records_left(self) -> None:

@@ -594,7 +594,10 @@ def test_it_follows_until_the_inspector_ends(chained: Harness, capsys: pytest.Ca
     shown(chains, next(states))
     assert not chains
     Order(1).save()
-    shown(chains, next(states))
+    revision = -1
+    while revision != serving.history.revision:
+        shown(chains, state := next(states))
+        revision = state["revision"]
     assert [line[:2] for line in lines(chains, [])] == [("Order 1", "+")]
     serving.close()
     assert list(states) == []

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from chained_models import CallChain, ChainedSaveMixin, Dispatcher, InvalidOption, Outcome, _observing, inspector
-from chained_models.inspector import _application, _view
+from chained_models.inspector import _application, _aside, _view
 from chained_models.inspector._application import application
 from chained_models.inspector._history import History
 from chained_models.testing import Harness, ScriptedBackend
@@ -131,7 +131,7 @@ def test_saves_that_are_none(app: Any, number: str) -> None:
      "/app.js;/state", "/app.js\\state", "/app.js\x00", "*", "/STATE", "/saves/1/../../state", "/state#", "/app.js?/state"],
 )  # fmt: skip
 def test_paths_that_are_no_pages(app: Any, path: str) -> None:
-    """No way of writing a path gets past the token: only the four files may be had without."""
+    """No way of writing a path gets past the token: only the files of the page may be had without."""
     assert answered(app, path, x_chained_token="")[0] == 403
 
 
@@ -235,6 +235,37 @@ def test_so_many_viewers(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(look())
 
 
+def test_the_next_stream_of_the_same_page(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was told to come again is not counted any more: where all places are taken, none is refused because of its own last stream."""
+    monkeypatch.setattr(_application, "VIEWERS", 1)
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+
+    async def look() -> None:
+        asked = Asked(app, "/events")
+        for _ in range(5):
+            while b"event: again" not in asked.body:
+                await asyncio.sleep(0)
+            before, asked = asked, Asked(app, "/events")
+            await asked.some.wait()
+            assert asked.status == 200
+            await before.end()
+        await asked.end()
+
+    asyncio.run(look())
+
+
+def test_a_stream_that_goes_on(app: Any, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells nothing of what was told already, but does say something, so that nobody takes the connection for lost."""
+    monkeypatch.setattr(_application, "LASTS", 0.0)
+    first = answered(app, "/events")[1].split(b"\n")[0].removeprefix(b"id: ").decode()
+    assert answered(app, "/events", last_event_id=first)[1] == b": nothing new\n\nevent: again\ndata: {}\n\n"
+    Order(1).save()
+    told = answered(app, "/events", last_event_id=first)[1]
+    assert told.startswith(b"id: ") and b"Order 1" in told
+    again = told.split(b"\n")[0].removeprefix(b"id: ").decode()
+    assert b"Order 1" not in answered(app, "/events", last_event_id=again)[1]
+
+
 def test_a_viewer_who_does_not_read(app: Any) -> None:
     """Somebody whose connection is stuck holds up nobody, and is no viewer any more when it is cut."""
 
@@ -299,6 +330,50 @@ def test_a_slow_repr_holds_up_nobody_else(app: Any, chained: Harness) -> None:
         assert status == 200 and json.loads(body)["sent"]["note"] == "slow"
 
     asyncio.run(look())
+
+
+def test_reprs_that_never_end(app: Any, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads may hang in them; one more look is told so, and a stream ends, until one of them has come back."""
+    monkeypatch.setattr(_aside, "MOST", 3)
+    monkeypatch.setattr(_aside, "_under_way", set())
+    monkeypatch.setattr(_application, "LOOK", 0.01)
+    slow = Slow()
+    Order(1, slow).save()
+
+    async def look() -> None:
+        stream = Asked(app, "/events")
+        await stream.some.wait()
+        waiting = [Asked(app, "/saves/2") for _ in range(3)]
+        while len(_aside._under_way) < 3:
+            await asyncio.sleep(0)
+        status, body = await Asked(app, "/state").end()
+        assert status == 503 and json.loads(body)["problem"].startswith("3 looks have not come back")
+        status, body = await Asked(app, "/events").end()
+        assert status == 503 and json.loads(body)["problem"].startswith("3 looks have not come back")
+        assert (await Asked(app, "/do", "POST", chunks=[b'{"command": "pause", "all": true}']).end())[0] == 503
+        Order(2).save()
+        assert b"event: end" not in (await stream.end())[1]
+        slow.go_on.set()
+        assert [(await one.end())[0] for one in waiting] == [200, 200, 200]
+        while _aside._under_way:
+            await asyncio.sleep(0)
+        assert (await Asked(app, "/state").end())[0] == 200
+
+    asyncio.run(look())
+
+
+def test_no_more_threads(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives none, who looks is told so, and it is no look under way."""
+    monkeypatch.setattr(_aside, "_under_way", set())
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", start)
+        assert answered(app, "/state")[0] == 503
+    assert not _aside._under_way
+    assert answered(app, "/state")[0] == 200
 
 
 @pytest.mark.parametrize("error", [SystemExit("canary"), KeyboardInterrupt("canary"), ValueError("canary")])
@@ -405,3 +480,20 @@ def test_a_chain_that_the_program_pauses(chained: Harness, monkeypatch: pytest.M
 
     asyncio.run(asyncio.wait_for(look(), 20))
     history.close()
+
+
+def test_a_dispatcher_that_is_closed(app: Any, chained: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers learn of it, although nothing else happens."""
+    monkeypatch.setattr(_application, "LOOK", 0.01)
+    monkeypatch.setattr(_view, "GLANCE", 0.0)
+
+    async def look() -> None:
+        asked = Asked(app, "/events")
+        await asked.some.wait()
+        chained.dispatcher.close()
+        while b'"closed": true' not in asked.body:
+            asked.some.clear()
+            await asked.some.wait()
+        await asked.leave()
+
+    asyncio.run(asyncio.wait_for(look(), 20))

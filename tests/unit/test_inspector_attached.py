@@ -19,7 +19,7 @@ import pytest
 
 from chained_models import ChainedSaveMixin, inspector
 from chained_models.inspector import _application
-from chained_models.inspector._attached import Attached, shown
+from chained_models.inspector._attached import Attached, lines, shown
 from chained_models.inspector._serving import Serving
 from chained_models.testing import Harness, ScriptedBackend
 
@@ -184,6 +184,23 @@ def test_when_all_is_told_anew(telling: tuple[str, type[_Telling]]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ended", "waiting", "more", "signs"),
+    [
+        (50, 149, 800, "++++++>" + 33 * "·" + " and 916 later"),
+        (3, 152, 0, "+++>" + 36 * "·" + " and 116 later"),
+        (153, 3, 0, 36 * "+" + ">···"),
+        (2, 3, 0, "++>···"),
+    ],
+)
+def test_a_long_chain_has_a_line(ended: int, waiting: int, more: int, signs: str) -> None:
+    """On it is what goes on: a few that have ended, the one in flight, and those behind it; the others are counted."""
+    states = [*ended * ["saved"], "in flight", *waiting * ["queued"]]
+    boxes = [{"state": state, "settled": 1.0 if state == "saved" else None} for state in states]
+    chain = {"id": 1, "title": "Order 1", "idle": False, "paused": False, "halted": None, "boxes": boxes, "more": more}
+    assert list(lines({1: chain}, [])) == [("Order 1", signs, "")]
+
+
+@pytest.mark.parametrize(
     ("status", "said", "problem"),
     [
         (200, b"data: {\n\n", "no inspector answers"),
@@ -207,9 +224,13 @@ def test_it_is_followed_over_all_streams(serving: Serving, chained: Harness, mon
     monkeypatch.setattr(_application, "LASTS", 0.0)
     states = Attached(serving.url).states()
     assert next(states)["chains"] == []
-    Order(1).save()
-    while not (told := next(states)["chains"]):
-        pass
-    assert [chain["title"] for chain in told] == ["Order 1"]
-    assert next(states)["chains"] == [], "what was told is not told again"
+    for number in (1, 2):
+        Order(number).save()
+        told = set[str]()
+        revision = -1
+        while revision != serving.history.revision:
+            state = next(states)
+            revision = state["revision"]
+            told |= {chain["title"] for chain in state["chains"]}
+        assert told == {f"Order {number}"}, "what was told is not told again"
     states.close()  # type: ignore[attr-defined]

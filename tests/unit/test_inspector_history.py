@@ -24,7 +24,7 @@ from chained_models import (
     Unavailable,
     _observing,
 )
-from chained_models.inspector import _history
+from chained_models.inspector import _history, _view
 from chained_models.inspector._history import History
 from chained_models.inspector._view import View
 from chained_models.testing import Harness, ScriptedBackend
@@ -298,3 +298,35 @@ def test_a_forked_child_saves_unseen(history: History, chained: Harness) -> None
     looking.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not history.closed
+
+
+def test_how_many_attempts_a_second(chained: Harness) -> None:
+    """All of the latest seconds are counted, however many; told of are so many numbers at most, and so many latencies."""
+    moment = 100.0
+    history = History(chained.dispatcher, clock=lambda: moment)
+    view = View(history, values=False, readonly=False)
+    order = Order(1)
+    for _ in range(2_200):
+        order.save()
+        moment += 0.001
+    told = view.overview()
+    assert sum(count for _, count in told["ended"]) == 2_200 and len(told["ended"]) < 10
+    assert len(told["latencies"]) == 200
+    moment = 106.0
+    order.save()
+    assert 1_100 < sum(count for _, count in view.overview()["ended"]) < 1_500, "what is longer ago is not counted"
+    moment = 50.0  # the clock was set back
+    order.save()
+    assert view.overview()["ended"][-1] == [50.0, 1]
+    history.close()
+    assert view.overview()["ended"] == []
+
+
+def test_who_asks_now_and_then(chained: Harness, view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told of a chain that the program has paused since, although no event tells of that."""
+    monkeypatch.setattr(_view, "GLANCE", 0.0)
+    order = Order(1)
+    order.save()
+    seen = view.overview()["revision"]
+    order.chain.pause()
+    assert [chain["paused"] for chain in view.overview(seen)["chains"]] == [True]

@@ -48,9 +48,8 @@ from chained_models.testing import (
 )
 from chained_models.testing import schedule as schedule_module
 
-explore_module: Any = importlib.import_module(
-    "chained_models.testing.explore"
-)  # the package has the function by that name
+# The package has the function by that name.
+explore_module: Any = importlib.import_module("chained_models.testing.explore")
 
 
 @dataclasses.dataclass

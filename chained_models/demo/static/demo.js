@@ -1,9 +1,10 @@
 // The demo's page: items that are put on a chain, and baskets beside it. What comes from the program is set as text.
 
-import { legend, marked, tags } from "./inspector/states.js";
+import { legend, marked, tags, waits } from "./inspector/states.js";
 import { at, listen, make, post, put, token } from "./inspector/stream.js";
 
 const ITEMS = 40, BASKETS = 3;
+const BEFORE = 6;           // settled ones that are shown in front of those that wait, if not all find room
 const chains = new Map();   // id -> chain
 let boot = "";
 
@@ -22,10 +23,13 @@ const basket = (number) => [...chains.values()].find((chain) => chain.title === 
 function boxes(element, chain, most) {
   if (element.chain === chain) return;
   element.chain = chain;
-  const left = Math.max(0, chain.boxes.length - most);
+  const waiting = chain.boxes.findIndex(waits);
+  const from = Math.max(0, Math.min(chain.boxes.length - most, waiting < 0 ? Infinity : waiting - BEFORE));
+  const earlier = from + chain.dropped, later = Math.max(0, chain.boxes.length - from - most) + chain.more;
   const said = [
-    ...(left || chain.dropped ? [[`‹ ${left + chain.dropped}`, "", `${left + chain.dropped} earlier`]] : []),
-    ...chain.boxes.slice(left).map((box) => [marked(box).text, box.state, marked(box).label]),
+    ...(earlier ? [[`‹ ${earlier}`, "", `${earlier} earlier`]] : []),
+    ...chain.boxes.slice(from, from + most).map((box) => [marked(box).text, box.state, marked(box).label]),
+    ...(later ? [[`${later} ›`, "", `${later} later`]] : []),
   ];
   element.replaceChildren(...said.map(([text, state, label]) => {
     const item = make("li"), inside = make("span", undefined, { "data-state": state, title: label });

@@ -17,9 +17,10 @@ const CHOICES = {
 
 const chains = new Map();   // id -> chain
 let order = [];             // ids of the chains that are shown
-let latest = { boot: "", lanes: [], latencies: [], readonly: true };
+let latest = { boot: "", lanes: [], latencies: [], ended: [], readonly: true };
 let ahead = 0;              // by how many seconds the program's clock is ahead of ours, which counts from the opening of the page
 let asked = false;          // whether a drawing is due
+let before = "";            // the program whose chains these are
 let ticking = 0;
 
 const now = () => performance.now() / 1000 + ahead;
@@ -52,7 +53,6 @@ function take(state) {
   before = state.boot.split(".")[0];
   draw();
 }
-let before = "";
 
 // Once for each frame at most; and never while the page is not seen, when there are no frames.
 function draw() {

@@ -7,7 +7,8 @@ const OFTEN = 250;          // milliseconds between two looks at what is shown a
 let shown = null;           // the save that is looked at
 let chain = null;           // and its chain
 let words = "";             // what is drawn of it
-let due = 0;                // the timer of the next look
+let due = 0;                // the timer of the next look, until its answer has come
+let late = false;           // whether something has changed since
 let readonly = true;
 let failed;                 // says what went wrong
 
@@ -20,7 +21,11 @@ export function begin(what) {
 
 export async function look(id, focus) {
   shown = id;
-  if (focus) words = "";
+  if (focus) {
+    words = "";
+    clearTimeout(due);
+    due = 0;
+  }
   let save;
   try {
     save = await (await call(`saves/${id}`)).json();
@@ -37,13 +42,24 @@ export async function look(id, focus) {
   if (focus) at("detail-title").focus();
 }
 
-// What came may be about the save that is looked at, or about what it waits for.
+// What came may be about the save that is looked at, or about one in front of it.
 export function changed(state, anew) {
   readonly = state.readonly;
   if (shown === null) return;
   if (anew) { gone(); return; }
-  if (due || !state.chains.some((one) => one.id === chain)) return;
-  due = setTimeout(() => { due = 0; if (shown !== null) look(shown, false); }, OFTEN);
+  if (state.chains.some((one) => one.id === chain)) renew();
+}
+
+// Not before the last answer has come: its values may take their time.
+function renew() {
+  late = due !== 0;
+  if (late) return;
+  const mine = due = setTimeout(async () => {
+    if (shown !== null) await look(shown, false);
+    if (due !== mine) return;  // meanwhile another one is looked at
+    due = 0;
+    if (late) renew();
+  }, OFTEN);
 }
 
 function gone() {

@@ -6,8 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const COUNTED = 5;          // seconds of which the attempts are counted
 const elements = new Map();
 
-export function drawLanes({ lanes, latencies, readonly, closed }, now, act) {
-  const recent = latencies.filter(([end]) => end > now - COUNTED).length / COUNTED;
+export function drawLanes({ lanes, latencies, ended, readonly, closed }, now, act) {
+  const recent = ended.reduce((sum, [when, count]) => sum + (when > now - COUNTED ? count : 0), 0) / COUNTED;
   put(at("rate"), `${recent.toFixed(1)} attempts a second`);
   at("closed").hidden = !closed;
   for (const [id, element] of elements) if (!lanes.some((lane) => lane.id === id)) { element.remove(); elements.delete(id); }
@@ -24,7 +24,7 @@ export function drawLanes({ lanes, latencies, readonly, closed }, now, act) {
     put(element.lastChild, element.lastChild.textContent, { "aria-label": `Lane ${index + 1}` });
     for (const button of element.querySelectorAll("button")) button.setAttribute("aria-pressed", String(lane.max_batch === Number(button.dataset.size)));
   });
-  chart(latencies.slice(-200).map(([, seconds]) => seconds));
+  chart(latencies.map(([, seconds]) => seconds));
   return recent > 0;
 }
 

@@ -51,7 +51,13 @@ export const post = (path, what) =>
 // A page that is not seen lets go of its connection: a browser has six for one server, and others may be open.
 export async function listen(path, take, say) {
   const title = document.title;
-  const tell = (text) => { say(text); document.title = text === "live" ? title : `not connected · ${title}`; };
+  let said = "";
+  const tell = (text) => {
+    if (text === said) return;  // the next stream is no news
+    said = text;
+    say(text);
+    document.title = text === "live" ? title : `not connected · ${title}`;
+  };
   const place = { last: "" };
   for (;;) {
     if (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
@@ -74,11 +80,11 @@ async function heard(path, place, take, connected) {
   const stop = new AbortController();
   let how = "the program has ended, or its server; trying again", timer;
   const end = (why) => { how = why; stop.abort(); };
-  const again = () => { clearTimeout(timer); timer = setTimeout(() => end("nothing was heard for 15 seconds; trying again"), SILENT); };
+  const alive = () => { clearTimeout(timer); timer = setTimeout(() => end("nothing was heard for 15 seconds; trying again"), SILENT); };
   const seen = () => { if (document.hidden) end("hidden"); };
   document.addEventListener("visibilitychange", seen);
   try {
-    again();
+    alive();
     const response = await call(path, { signal: stop.signal, ...(place.last ? { headers: { "Last-Event-ID": place.last } } : {}) });
     connected();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -86,7 +92,7 @@ async function heard(path, place, take, connected) {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return how;
-      again();
+      alive();
       buffer += value;
       let cut;
       while ((cut = buffer.indexOf("\n\n")) >= 0) {

@@ -12,7 +12,7 @@ const LOOKS = { done: "answered", failed: "failed", running: "runs", abandoned: 
 
 let events = [];            // of the latest trace
 let end = null;             // seconds at which the view ends; null: now
-let last = -OFTEN, due = 0, asking = false;
+let last = -OFTEN, due = 0; // when it was asked last; the timer of the next time, until its answer has come
 let held = "";              // what was asked for last, if it was not the present
 let now, order, failed;     // what the page knows
 
@@ -36,23 +36,22 @@ const words = (seconds) => (seconds < 120 ? `${seconds} s` : seconds < 7200 ? `$
 // Asks anew for what is seen, once a second at most: all attempts of a thousand chains are some megabytes.
 export function renew() {
   if (at("timeline").hidden || due) return;
-  const past = end === null ? "" : `${end} ${span()} ${order()}`;
-  if (past && past === held) return;  // what has gone by holds still
-  held = past;
+  const past = () => (end === null ? "" : `${end} ${span()} ${order()}`);
+  if (past() && past() === held) return;  // what has gone by holds still
   due = setTimeout(async () => {
-    due = 0;
-    if (asking || at("timeline").hidden) return;
-    asking = true;
-    last = performance.now();
-    try {
-      const seconds = Math.ceil(span() + (end === null ? 0 : now() - end));
-      events = (await (await call(`trace.json?seconds=${seconds}`)).json()).traceEvents;
-      draw();
-    } catch (error) {
-      failed(error);
-    } finally {
-      asking = false;
+    if (!at("timeline").hidden) {
+      held = past();
+      last = performance.now();
+      try {
+        const seconds = Math.ceil(span() + (end === null ? 0 : now() - end));
+        events = (await (await call(`trace.json?seconds=${seconds}`)).json()).traceEvents;
+        draw();
+      } catch (error) {
+        failed(error);
+      }
     }
+    due = 0;
+    if (end !== null) renew();  // something else may have been pressed meanwhile
   }, Math.max(0, last + OFTEN - performance.now()));
 }
 
@@ -90,7 +89,7 @@ function picture(seconds, until) {
   const tall = TOP + Math.max(1, lines.size) * HEIGHT + 8;
   const svg = node("svg", { xmlns: SVG, viewBox: `0 0 ${width} ${tall}`, width, height: tall, role: "img", "font-family": "sans-serif", "font-size": 11 });
   const add = (tag, attributes, text) => { const one = node(tag, attributes, text); svg.append(one); return one; };
-  add("rect", { width, height: tall, fill: paper, class: "ground" });
+  add("rect", { width, height: tall, fill: paper });
   let x = LEFT;
   for (const [state, said] of Object.entries(LOOKS)) {
     svg.append(bar(state, x, 5, 18, fills[state], ink));

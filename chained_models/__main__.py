@@ -26,7 +26,7 @@ EXITS = {
     1: "the demo did not show what it is to show, a class could not be saved, or no inspector answers",
     2: "it could not be run: wrong arguments, a missing extra, a port that is taken",
     130: "it was stopped, by Ctrl-C",
-    141: "whoever read the output wants no more of it",
+    141: "whoever read the output wants no more of it, `head` for example",
 }
 """The exit statuses. The last two are 128 and the number of the signal, as shells have it."""
 

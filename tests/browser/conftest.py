@@ -15,7 +15,9 @@ import pytest
 
 from chained_models import ChainedSaveMixin, inspector
 from chained_models.inspector._serving import Serving
-from chained_models.testing import Harness, ScriptedBackend
+from chained_models.testing import Harness
+
+from ..inspected import harness_of
 
 NAMES = (
     "chromium",
@@ -52,11 +54,7 @@ class Order(ChainedSaveMixin):
     note: str = ""
 
 
-@pytest.fixture
-def chained() -> Iterator[Harness]:
-    Order.bind(ScriptedBackend(), resource="orders", identity_by="client")
-    with Harness(ScriptedBackend()) as harness:
-        yield harness
+chained = harness_of(Order)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from chained_models.inspector._view import View
 from chained_models.testing import Harness, ScriptedBackend
 
 from ..hostile_markup import PAYLOADS
+from ..inspected import harness_of
 
 
 @dataclasses.dataclass
@@ -39,11 +40,7 @@ class Order(ChainedSaveMixin):
     __chained_secret__: ClassVar[tuple[str, ...]] = ("password",)
 
 
-@pytest.fixture
-def chained() -> Iterator[Harness]:
-    Order.bind(ScriptedBackend(), resource="orders", identity_by="client")
-    with Harness(ScriptedBackend()) as harness:
-        yield harness
+chained = harness_of(Order)
 
 
 @pytest.fixture

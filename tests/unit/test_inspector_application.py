@@ -17,7 +17,9 @@ from chained_models import CallChain, ChainedSaveMixin, Dispatcher, InvalidOptio
 from chained_models.inspector import _application, _aside, _view
 from chained_models.inspector._application import application
 from chained_models.inspector._history import History
-from chained_models.testing import Harness, ScriptedBackend
+from chained_models.testing import Harness
+
+from ..inspected import harness_of
 
 TOKEN = "let-me-in"
 
@@ -28,11 +30,7 @@ class Order(ChainedSaveMixin):
     note: Any = None
 
 
-@pytest.fixture
-def chained() -> Iterator[Harness]:
-    Order.bind(ScriptedBackend(), resource="orders", identity_by="client")
-    with Harness(ScriptedBackend()) as harness:
-        yield harness
+chained = harness_of(Order)
 
 
 @pytest.fixture

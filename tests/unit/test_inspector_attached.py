@@ -21,7 +21,9 @@ from chained_models import ChainedSaveMixin, inspector
 from chained_models.inspector import _application
 from chained_models.inspector._attached import Attached, lines, shown
 from chained_models.inspector._serving import Serving
-from chained_models.testing import Harness, ScriptedBackend
+from chained_models.testing import Harness
+
+from ..inspected import harness_of
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
 
@@ -31,11 +33,7 @@ class Order(ChainedSaveMixin):
     id: Any = None
 
 
-@pytest.fixture
-def chained() -> Iterator[Harness]:
-    Order.bind(ScriptedBackend(), resource="orders", identity_by="client")
-    with Harness(ScriptedBackend()) as harness:
-        yield harness
+chained = harness_of(Order)
 
 
 @pytest.fixture

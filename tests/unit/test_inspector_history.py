@@ -29,6 +29,8 @@ from chained_models.inspector._history import History
 from chained_models.inspector._view import View
 from chained_models.testing import Harness, ScriptedBackend
 
+from ..inspected import harness_of
+
 
 @dataclasses.dataclass
 class Order(ChainedSaveMixin):
@@ -36,11 +38,7 @@ class Order(ChainedSaveMixin):
     total: int = 0
 
 
-@pytest.fixture
-def chained() -> Iterator[Harness]:
-    Order.bind(ScriptedBackend(), resource="orders", identity_by="client")
-    with Harness(ScriptedBackend()) as harness:
-        yield harness
+chained = harness_of(Order)
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ class Announcer:
         return events.everywhere.any or save.heard
 
     def _receivers(self, name: EventName, save: Handle[Any]) -> list[Receiver]:
-        if name != "congested" and not (events.everywhere.any or save.heard):
+        if name != "congested" and not self.hears(save):
             return []
         subject = save.subject
         receivers = list(events.everywhere.of(name, subject))

@@ -24,7 +24,7 @@ TITLE = "Being watched"
 TEXT = f"""\
 The whole way of a `save()` of a flat pydantic model with the inline driver and a backend that does nothing, {CHAINS:,} chains: while
 nobody watches and nobody has; after telemetry was turned on and off again; with telemetry for which no SDK is there; with one that keeps
-its spans in memory; and with the inspector noting what happens. While somebody watches, no save takes the short way."""
+its spans in memory; and with the inspector noting what happens. While somebody watches, each save goes the general way, of which a plain one is else spared most."""
 CLAIMS: list[Claim] = []
 
 

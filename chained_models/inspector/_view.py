@@ -216,9 +216,10 @@ class View:
             raw = {}
         understood = (save.understood or {}) if isinstance(save, SaveHandle) else {}
         values = self._shown(save, understood)
+        # By whatever name it comes back, a secret is one: beside secrets only what is understood is shown.
+        shown = self.values and not secrets_of(save)
         for name, value in raw.items():
-            # By whatever name it comes back, a secret is one: beside secrets only what is understood is shown.
-            values.setdefault(text(name, plain=True), None if secrets_of(save) or not self.values else text(value))
+            values.setdefault(text(name, plain=True), text(value) if shown else None)
         return {"version": None if answer.version is None else text(answer.version), "values": values}
 
     def _why_waiting(self, box: Box) -> str | None:
@@ -226,11 +227,9 @@ class View:
             why = box.save.why_waiting
         except BaseException as error:  # noqa: BLE001 - how an identity is written is the user's code
             return f"it cannot be said: {type(error).__name__}"
-        return (
-            None
-            if why is None
-            else hidden_in(text(why, plain=True), *(one.save for one in box.row.boxes), *box.save.after)
-        )
+        if why is None:
+            return None
+        return hidden_in(text(why, plain=True), *(one.save for one in box.row.boxes), *box.save.after)
 
     def _shown(self, save: Handle[Any], values: Mapping[str, Any]) -> dict[str, str | None]:
         """The values as text; None for what is not shown."""

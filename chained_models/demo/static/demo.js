@@ -1,17 +1,12 @@
 // The demo's page: items that are put on a chain, and baskets beside it. What comes from the program is set as text.
 
 import { legend, marked, tags, waits } from "./inspector/states.js";
-import { at, listen, make, post, put, token } from "./inspector/stream.js";
+import { at, listen, make, post, tell, token } from "./inspector/stream.js";
 
 const ITEMS = 40, BASKETS = 3;
 const BEFORE = 6;           // settled ones that are shown in front of those that wait, if not all find room
 const chains = new Map();   // id -> chain
 let boot = "";
-
-function tell(problem) {
-  put(at("problem"), problem);
-  at("dismiss").hidden = at("problem").hidden = !problem;
-}
 
 async function ask(path, what) {
   try { await post(path, what); tell(""); } catch (error) { tell(error.message); }
@@ -82,9 +77,4 @@ for (const button of document.querySelectorAll("[data-batch]")) {
   button.addEventListener("click", () => { const chain = calls(); if (chain) ask("inspector/do", { command: "batch", chain: chain.id, size: Number(button.dataset.batch) }); });
 }
 at("legend").append(...legend(make));
-at("dismiss").addEventListener("click", () => tell(""));
-listen("inspector/events", take, (text) => {
-  put(at("connection"), text);
-  at("inspector").href = `inspector/#token=${token}`;
-  if (text === "live") tell("");
-});
+listen("inspector/events", take, () => { at("inspector").href = `inspector/#token=${token}`; });

@@ -4,7 +4,7 @@ import * as detail from "./detail.js";
 import { drawLanes } from "./lanes.js";
 import * as rows from "./rows.js";
 import { legend, waits } from "./states.js";
-import { at, listen, make, post, put } from "./stream.js";
+import { at, listen, make, post, put, tell } from "./stream.js";
 import * as timeline from "./timeline.js";
 
 const CHOICES = {
@@ -25,10 +25,6 @@ let ticking = 0;
 
 const now = () => performance.now() / 1000 + ahead;
 
-function tell(problem) {
-  put(at("problem"), problem);
-  at("dismiss").hidden = at("problem").hidden = !problem;
-}
 const failed = (error) => tell(error.message);
 
 async function act(name, what) {
@@ -79,7 +75,6 @@ at("legend").append(...legend(make));
 at("scroll").addEventListener("scroll", draw, { passive: true });
 at("filter").addEventListener("input", draw);
 at("only").addEventListener("input", draw);
-at("dismiss").addEventListener("click", () => tell(""));
 for (const button of document.querySelectorAll("[data-all]")) {
   button.addEventListener("click", () => {
     if (button.dataset.all === "clear" && !confirm("Cancel all saves that wait, of all chains?")) return;
@@ -97,7 +92,4 @@ at("view").addEventListener("click", () => {
 new ResizeObserver(draw).observe(at("scroll"));
 new ResizeObserver(draw).observe(at("drawing"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-listen("events", take, (text) => {
-  put(at("connection"), text);
-  if (text === "live") tell("");
-});
+listen("events", take);

@@ -32,6 +32,13 @@ export function put(element, text, attributes = {}) {
   for (const [name, value] of Object.entries(attributes)) if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+// What has gone wrong, until it is put away.
+export function tell(problem) {
+  put(at("problem"), problem);
+  at("dismiss").hidden = at("problem").hidden = !problem;
+}
+at("dismiss").addEventListener("click", () => tell(""));
+
 export async function call(path, options = {}) {
   const headers = { "X-Chained-Token": token, ...options.headers };
   const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
@@ -47,15 +54,18 @@ export async function call(path, options = {}) {
 export const post = (path, what) =>
   call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
 
-// Calls take(state) for each change, for ever; after a lost connection it goes on behind the last one. say(text) tells how it stands.
+// Calls take(state) for each change, for ever; after a lost connection it goes on behind the last one. How it stands
+// is said on the page; changed() is called when that changes.
 // A page that is not seen lets go of its connection: a browser has six for one server, and others may be open.
-export async function listen(path, take, say) {
+export async function listen(path, take, changed = () => {}) {
   const title = document.title;
   let said = "";
-  const tell = (text) => {
+  const say = (text) => {
     if (text === said) return;  // the next stream is no news
     said = text;
-    say(text);
+    put(at("connection"), text);
+    changed();
+    if (text === "live") tell("");
     document.title = text === "live" ? title : `not connected · ${title}`;
   };
   const place = { last: "" };
@@ -64,12 +74,12 @@ export async function listen(path, take, say) {
     if (document.hidden) continue;
     let wait = RETRY;
     try {
-      const how = await heard(path, place, take, () => tell("live"));
+      const how = await heard(path, place, take, () => say("live"));
       if (how === "hidden" || how === "again") continue;
-      tell(how);
+      say(how);
     } catch (error) {
       if (error.status === 403) wait = REFUSED;
-      tell(`not connected (${error.message}); trying again`);
+      say(`not connected (${error.message}); trying again`);
     }
     await new Promise((resolve) => { wake = resolve; setTimeout(resolve, wait); });
   }
